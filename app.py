@@ -23,8 +23,8 @@ from reading_room.api import add_client_api
 from reading_room.controller import Controller
 from reading_room.events import Events
 from reading_room.file_store import FileStore
-from reading_room.server import listening, make_server
-from reading_room.worklist import Worklist, fetching
+from reading_room.server import make_server, run_server
+from reading_room.worklist import Worklist, dicomweb_fetcher
 
 
 def build_app(
@@ -60,14 +60,14 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
                 pipeline,
                 audit=audit,
                 calibrated=settings.drafting.calibration is not None,
-                fetch=fetching(page.worklist_from, folder) if page.worklist_from else None,
+                fetch=dicomweb_fetcher(page.worklist_from, folder) if page.worklist_from else None,
             )
-            worklist.look()  # a folder that is not there is told at once
+            worklist.scan()  # a missing folder is an error now, not in the background
             worklist.start()
             running.callback(worklist.close)
         controller = Controller(pipeline, file_store=file_store, audit=audit)
         server = build_app(controller, settings, worklist)
-        file_store.start_sweeping()
-        with listening(server, host=page.host, port=page.port) as address:
+        file_store.start_cleanup()
+        with run_server(server, host=page.host, port=page.port) as address:
             say(f"the reading room is open at {address} (Ctrl-C stops it)")
             threading.Event().wait()

@@ -1,8 +1,8 @@
 """Temporary files of readers: images, uploads, exports.
 
-In one private folder, each reader's in a folder of its own. A name is 32 random bytes and looked
-for among its reader's files only, so that it can be neither guessed nor used by another login.
-Nothing outlives ``keep_seconds`` or the process.
+They are in one private folder, with a subfolder per reader. A file's name is 32 random bytes and is
+looked up among its reader's files only: it can be neither guessed nor used by another login.
+Files are deleted after ``keep_seconds``, and all of them when the process ends.
 """
 
 import logging
@@ -27,25 +27,25 @@ class FileStore:
     """Files of readers under unguessable names.
 
     Args:
-        folder: made private; emptied at the start and at the end.
+        folder: made private; emptied when the store is opened and closed.
         keep_seconds: age at which a file is deleted.
 
     Raises:
-        ServerError: another page has this folder.
-        OutputError: the disk refuses, or has no locks.
+        ServerError: another page uses this folder.
+        OutputError: the disk refuses, or does not support locks.
     """
 
     def __init__(self, folder: Path, *, keep_seconds: float) -> None:
         self.folder = folder
         self.uploads = folder / "uploads"
         self.keep_seconds = keep_seconds
-        self._ended = threading.Event()
-        self._held = ExitStack()
+        self._closed = threading.Event()
+        self._lock = ExitStack()
         lock_file = folder.with_name(f"{folder.name}.lock")
         with explain_disk_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            self._held.enter_context(exclusive_lock(lock_file, in_use=ServerError))
+            self._lock.enter_context(exclusive_lock(lock_file, in_use=ServerError))
         except ServerError:
             raise ServerError(
                 f"another page keeps its files in {folder}: stop it, or choose another --port"
@@ -64,40 +64,40 @@ class FileStore:
         return path.name
 
     def find(self, name: str, *, reader: str) -> Path | None:
-        """The file of a name, if it exists and is this reader's."""
+        """A reader's file by its name; None if this reader has no such file."""
         path = self._folder_of(reader) / name
         return path if _NAME.fullmatch(name) and path.is_file() else None
 
-    def sweep(self, *, now: float | None = None) -> int:
-        """Delete expired files; returns how many."""
-        limit = (time.time() if now is None else now) - self.keep_seconds
-        swept = 0
+    def delete_expired(self, *, now: float | None = None) -> int:
+        """Delete files older than `keep_seconds`; returns how many."""
+        oldest_kept = (time.time() if now is None else now) - self.keep_seconds
+        deleted = 0
         for path in self.folder.rglob("*"):
             try:
-                if path.is_file() and path.stat().st_mtime < limit:
+                if path.is_file() and path.stat().st_mtime < oldest_kept:
                     path.unlink()
-                    swept += 1
+                    deleted += 1
             except FileNotFoundError:
                 continue  # deleted meanwhile
-        if swept:
-            logger.info("deleted %d files of readers", swept)
-        return swept
+        if deleted:
+            logger.info("deleted %d files of readers", deleted)
+        return deleted
 
-    def start_sweeping(self) -> None:
-        """Sweep in the background until `close`."""
-        pause = min(self.keep_seconds / 4, 60)
+    def start_cleanup(self) -> None:
+        """Delete expired files in the background until `close`."""
+        interval_s = min(self.keep_seconds / 4, 60)
 
-        def work() -> None:
-            while not self._ended.wait(pause):
-                self.sweep()
+        def clean_up() -> None:
+            while not self._closed.wait(interval_s):
+                self.delete_expired()
 
-        threading.Thread(target=work, name="file_store", daemon=True).start()
+        threading.Thread(target=clean_up, name="file_store", daemon=True).start()
 
     def close(self) -> None:
-        """Stop sweeping and delete everything."""
-        self._ended.set()
+        """Stop the cleanup and delete everything."""
+        self._closed.set()
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._held.close()
+        self._lock.close()
 
     def _folder_of(self, reader: str) -> Path:
         return self.folder / sha256(reader.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What the viewer (``static/viewer.js``) is told about each image, and the image as it is sent."""
+"""The value of the viewer (``static/viewer.js``), and the file format of its images."""
 
 import json
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from reading_room.templating import view_name
 
 @dataclass(frozen=True, slots=True)
 class ShownImage:
-    """An image on the page; without pixels or names from its header.
+    """An image on the page; without pixels, and without names from its header.
 
     Attributes:
-        path: the upload, as the server keeps it.
-        url: where the viewer finds its pixels.
+        path: of the file on the server.
+        url: of its pixels, for the viewer.
         sha256: hash of the file's bytes.
-        view: as far as the file says.
-        spacing: whether the header gives a pixel spacing.
-        dicom: whether it is a DICOM file, so that a DICOM SR can refer to it.
+        view: if the file has it.
+        has_spacing: whether the header has a pixel spacing.
+        is_dicom: whether a DICOM SR can refer to it.
         warnings: for the reader.
     """
 
@@ -34,8 +34,8 @@ class ShownImage:
     url: str
     sha256: str
     view: View
-    spacing: bool
-    dicom: bool = False
+    has_spacing: bool
+    is_dicom: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -49,17 +49,17 @@ def viewer_value(
     """The value of the viewer: one object per image, each prior image beside its current one.
 
     Args:
-        images: of the study, frontal first: the draft is made from the first.
-        region: what the reader has marked on that.
-        prior: of the patient's earlier study, frontal first.
-        prior_date: of that, as it is known.
+        images: of the study, frontal first; the draft is made from the first.
+        region: what the reader has marked on the first.
+        prior: images of the patient's earlier study, frontal first.
+        prior_date: of that study, if known.
     """
-    named = strings.PRIOR_OF.format(prior_date) if prior_date else strings.PRIOR
+    prior_name = strings.PRIOR_OF.format(prior_date) if prior_date else strings.PRIOR
     pairs = zip_longest(
-        [_shown(image, view_name(image.view)) for image in images],
-        [_shown(image, _with_view(named, image.view), prior=True) for image in prior],
+        [_image_value(image, view_name(image.view)) for image in images],
+        [_image_value(image, _with_view(prior_name, image.view), prior=True) for image in prior],
     )
-    values = [shown for pair in pairs for shown in pair if shown]
+    values = [value for pair in pairs for value in pair if value]
     if images:
         values[0].update(drafted=True, region=region.to_json())
     return values
@@ -69,7 +69,7 @@ def _with_view(name: str, view: View) -> str:
     return name if view is View.UNKNOWN else f"{name} · {view.value}"
 
 
-def _shown(image: ShownImage, name: str, *, prior: bool = False) -> dict[str, Any]:
+def _image_value(image: ShownImage, name: str, *, prior: bool = False) -> dict[str, Any]:
     return {
         "key": image.sha256,
         "url": image.url,
@@ -79,26 +79,26 @@ def _shown(image: ShownImage, name: str, *, prior: bool = False) -> dict[str, An
         "region": {},
         "prior": prior,
         "link": "lateral" if image.view is View.LATERAL else "frontal",
-        "spacing_note": strings.AT_DETECTOR if image.spacing else strings.NO_SPACING,
+        "spacing_note": strings.AT_DETECTOR if image.has_spacing else strings.NO_SPACING,
         "warnings": list(image.warnings),
     }
 
 
-def image_file(raw: RawImage, *, size: tuple[int, int] | None = None) -> bytes:
-    """What ``static/image.js`` reads: head, display table, codes, a bit for each hidden pixel.
+def encode_image(raw: RawImage, *, full_size: tuple[int, int] | None = None) -> bytes:
+    """What ``static/image.js`` reads: header, display table, codes, one bit per pixel if hidden.
 
     Args:
-        raw: the image as it was read. 8-bit images are sent in 8 bits, deeper ones in 16.
-        size: rows and columns of the full image, for a preview.
+        raw: the image. Codes below 256 are sent in 8 bits, others in 16.
+        full_size: rows and columns of the full image, for a preview.
     """
-    height, width = size or raw.codes.shape
-    narrow = int(raw.codes.max(initial=0)) < 256
-    head = json.dumps(
+    height, width = full_size or raw.codes.shape
+    is_8_bit = int(raw.codes.max(initial=0)) < 256
+    header = json.dumps(
         {
             "width": width,
             "height": height,
             "stored": raw.codes.shape,
-            "bytes": 1 if narrow else 2,
+            "bytes": 1 if is_8_bit else 2,
             "slope": raw.slope,
             "intercept": raw.intercept,
             "invert": raw.invert,
@@ -112,14 +112,14 @@ def image_file(raw: RawImage, *, size: tuple[int, int] | None = None) -> bytes:
             "hidden": raw.hidden is not None,
         }
     ).encode()
-    head += b" " * (-len(head) % 8)
-    table = np.rint(raw.display_table() * 255).astype(np.uint8)
+    header += b" " * (-len(header) % 8)
+    display_table = np.rint(raw.display_table() * 255).astype(np.uint8)
     parts = [
         b"CXF1",
-        len(head).to_bytes(4, "little"),
-        head,
-        table.tobytes(),
-        raw.codes.astype(np.uint8 if narrow else "<u2").tobytes(),
+        len(header).to_bytes(4, "little"),
+        header,
+        display_table.tobytes(),
+        raw.codes.astype(np.uint8 if is_8_bit else "<u2").tobytes(),
     ]
     if raw.hidden is not None:
         parts.append(np.packbits(raw.hidden, axis=None, bitorder="little").tobytes())

@@ -1,4 +1,4 @@
-"""The page's components, their layout, and what they show of a session."""
+"""The page's components, their layout, and their values for a session."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ from reading_room.controller import MAX_INDICATION
 from reading_room.draft_panel import draft_html, exports_value, provenance_html, state_html
 from reading_room.evidence_panel import evidence_html, prior_html
 from reading_room.image_panel import viewer_value
-from reading_room.session import Current, Session
+from reading_room.session import CurrentSession, Session
 from reading_room.templating import render
 from reading_room.worklist import Worklist
 
-DRAFTING = "drafting"
-"""The queue of drafts, from the page and from programs."""
+DRAFT_QUEUE = "drafts"
+"""Of drafts from the page and from programs."""
 
-Update = dict[Any, Any]
-"""New values by component: what a Gradio event may return."""
+Updates = dict[Any, Any]
+"""New values by component, as a Gradio event returns them."""
 
 
 class PageParts:
@@ -30,7 +30,7 @@ class PageParts:
 
     Args:
         settings: of the page.
-        worklist: studies of a folder; None where the page was started without one.
+        worklist: studies of a folder, if the page was started with one.
         attribution: licence line of the collection.
         map_measures: how often the encoder's finding maps point at the right place.
     """
@@ -45,10 +45,14 @@ class PageParts:
     ) -> None:
         self._attribution = attribution
         self._map_measures = map_measures
-        self.session = gr.State(Current(), time_to_live=settings.delete_uploads_after_seconds)
-        scripted("keys", render("header.html", worklist=worklist is not None), elem_id="header")
+        self.session = gr.State(
+            CurrentSession(), time_to_live=settings.delete_uploads_after_seconds
+        )
+        script_element(
+            "keys", render("header.html", worklist=worklist is not None), elem_id="header"
+        )
         if worklist:
-            self.worklist = scripted(
+            self.worklist = script_element(
                 "worklist",
                 events=("open_study",),
                 words={"ages": strings.AGES},
@@ -56,7 +60,7 @@ class PageParts:
             )
         with gr.Row(elem_id="room"):
             with gr.Column(elem_id="image-side"):
-                self.viewer = scripted(
+                self.viewer = script_element(
                     "viewer",
                     render("viewer.html"),
                     events=("set_region",),
@@ -64,9 +68,7 @@ class PageParts:
                     value=[],
                 )
                 with gr.Row(elem_id="opening"):
-                    self.upload = image_field(
-                        label=strings.UPLOAD, file_count="multiple", elem_id="upload", height=88
-                    )
+                    self.upload = image_field(label=strings.UPLOAD, elem_id="upload", height=88)
                     self.example = gr.Button(
                         strings.EXAMPLE, size="sm", elem_id="example", min_width=90
                     )
@@ -79,23 +81,23 @@ class PageParts:
                         strings.DRAFT_BUTTON, variant="primary", elem_id="draft-it"
                     )
                     self.stop = gr.Button(strings.STOP_BUTTON, elem_id="stop")
-                self.waiting = gr.HTML("", elem_id="waiting")
-                self.draft = scripted(
+                self.progress = gr.HTML("", elem_id="waiting")
+                self.draft = script_element(
                     "draft", events=("act",), words=strings.DRAFT_WORDS, value=draft_html(Session())
                 )
                 gr.HTML(render("dock.html"), elem_id="dock")
                 self._lay_out_signing()
             with gr.Column(elem_id="evidence-side"):
                 self._lay_out_prior()
-                self.evidence = scripted(
+                self.evidence = script_element(
                     "evidence",
                     events=("act", "redraft"),
                     value=evidence_html(Session(), attribution=""),
                 )
                 with gr.Accordion(strings.PROVENANCE, open=False, elem_id="provenance"):
                     self.provenance = gr.HTML()
-        self.shown = list(self.of(Current()))
-        """The components that show the session."""
+        self.panels = list(self.updates(CurrentSession()))
+        """The components that show the session, but for the viewer."""
 
     def _lay_out_signing(self) -> None:
         with gr.Column(elem_id="signing"):
@@ -109,7 +111,7 @@ class PageParts:
                     strings.ADDENDUM, max_length=2000, elem_id="addendum", visible=False
                 )
                 self.add = gr.Button(strings.ADD_ADDENDUM, elem_id="add-addendum", visible=False)
-            self.exports = scripted(
+            self.exports = script_element(
                 "exports",
                 render("exports.html"),
                 events=("export",),
@@ -119,9 +121,7 @@ class PageParts:
     def _lay_out_prior(self) -> None:
         self.prior = gr.HTML("", elem_id="prior")
         with gr.Accordion(strings.ADD_PRIOR, open=False, elem_id="add-prior"):
-            self.prior_files = image_field(
-                label=strings.PRIOR_FILES, file_count="multiple", elem_id="prior-files"
-            )
+            self.prior_files = image_field(label=strings.PRIOR_FILES, elem_id="prior-files")
             self.prior_text = gr.Textbox(
                 label=strings.PRIOR_TEXT, lines=2, max_length=50_000, elem_id="prior-text"
             )
@@ -134,8 +134,8 @@ class PageParts:
                     strings.DROP_PRIOR, size="sm", visible=False, min_width=60
                 )
 
-    def of(self, current: Current) -> Update:
-        """The session, and every panel that shows it."""
+    def updates(self, current: CurrentSession) -> Updates:
+        """The session, and every panel but the viewer."""
         session, report = current.session, current.session.report
         signed = bool(report and report.signature)
         ready = bool(report and report.lines and not report.open_lines)
@@ -149,28 +149,28 @@ class PageParts:
             self.prior: prior_html(session),
             self.drop_prior: gr.update(visible=bool(session.prior) and not signed),
             self.sign: gr.update(interactive=ready, visible=not signed),
-            self.signer: gr.update(label=strings.ADDED_BY if signed else strings.SIGNER),
+            self.signer: gr.update(label=strings.ADDENDUM_SIGNER if signed else strings.SIGNER),
             self.addendum: gr.update(visible=signed),
             self.add: gr.update(visible=signed),
         }
 
-    def with_viewer(self, current: Current) -> Update:
-        """Every panel, and the viewer."""
+    def with_viewer(self, current: CurrentSession) -> Updates:
+        """The same, and the viewer."""
         session = current.session
-        shown = viewer_value(
+        images = viewer_value(
             session.images,
             region=session.region,
             prior=session.prior_images,
             prior_date=session.prior.date,
         )
-        return {**self.of(current), self.viewer: shown}
+        return {**self.updates(current), self.viewer: images}
 
-    def no_prior_given(self) -> Update:
-        """The fields for a prior, emptied."""
+    def empty_prior_fields(self) -> Updates:
+        """The form for a prior, emptied."""
         return {self.prior_files: None, self.prior_text: "", self.prior_date: ""}
 
 
-def scripted(
+def script_element(
     module: str,
     html: str = "${value}",
     *,
@@ -179,17 +179,17 @@ def scripted(
     words: Mapping[str, object] | None = None,
     **settings: Any,
 ) -> gr.HTML:
-    """An element whose behaviour is in ``static/<module>.js``.
+    """An element with the script ``static/<module>.js``.
 
     Args:
-        module: its ``mount`` function is called with the element and what Gradio offers it.
-        html: the template; "${value}" stands for the value.
+        module: its ``mount`` function is called with the element and Gradio's props and functions.
+        html: the template; "${value}" is replaced by the value.
         elem_id: by default the module's name.
         events: names it may trigger.
         words: strings for the script, from `reading_room.strings`.
         settings: of `gr.HTML`.
     """
-    names = ", ".join(f"'{event}'" for event in events)  # Gradio looks for them in this very text
+    names = ", ".join(f"'{event}'" for event in events)  # Gradio searches this code for the names
     code = (
         f"/* events: {names} */ "
         f"import(new URL('reading-room/{module}.js', document.baseURI).href).then((m) => "
@@ -206,22 +206,22 @@ def scripted(
 
 
 def text_field(label: str, **settings: Any) -> gr.Textbox:
-    """A line of text whose label is its placeholder."""
+    """A one-line text field with its label as placeholder."""
     return gr.Textbox(label=label, placeholder=label, show_label=False, max_lines=1, **settings)
 
 
 def image_field(**settings: Any) -> gr.File:
-    """A file field that takes uploads only: an address in their place is not fetched.
+    """A field for one or more uploaded files; addresses are refused instead of fetched.
 
     Not a subclass: Gradio writes a stub file beside the module of every subclass.
     """
-    field = gr.File(**settings)
-    keep = field.async_move_resource_to_block_cache
+    field = gr.File(file_count="multiple", **settings)
+    move_to_cache = field.async_move_resource_to_block_cache
 
-    async def keep_upload(url_or_file_path: Any) -> str | None:
+    async def move_upload_to_cache(url_or_file_path: Any) -> str | None:
         if "://" in str(url_or_file_path or ""):
             raise Error("Images are uploaded, not fetched from an address.", print_exception=False)
-        return await keep(url_or_file_path)
+        return await move_to_cache(url_or_file_path)
 
-    field.async_move_resource_to_block_cache = keep_upload  # type: ignore[method-assign]
+    field.async_move_resource_to_block_cache = move_upload_to_cache  # type: ignore[method-assign]
     return field

@@ -1,4 +1,4 @@
-"""One line of the worklist: a study of the folder, and how far it has come."""
+"""One line of the worklist: a study of the folder, and its state."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,7 +13,7 @@ from rag.screening.calibration import MUST_NOT_MISS
 
 
 class StudyState(StrEnum):
-    """How far a study of the list has come; in the order of the list."""
+    """State of a listed study, in the order of the list."""
 
     DRAFTED = "drafted"
     WAITING = "waiting"
@@ -21,8 +21,8 @@ class StudyState(StrEnum):
     SIGNED = "signed"
 
 
-FileState = tuple[str, int, int]
-"""Path, time of the last change and size of a file."""
+FileStamp = tuple[str, int, int]
+"""Path, modification time and size of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,16 @@ class ListedStudy:
 
     Attributes:
         study: its images.
-        files: the state of each image: what a draft of it was made from.
-        info: what the header of the image to draft from says. Never log it.
+        files: of its images and its prior's; if one changes, the study is drafted again.
+        info: header of the image the draft is made from. Never log it.
         prior: the patient's newest earlier study in the folder.
-        prediction: the draft that was made ahead, or why there is none; None: it waits.
-        drafted_at: when, in seconds of `time.time`.
-        signed: by whom and when; empty before.
+        prediction: the draft made ahead, or why there is none; None while it waits.
+        drafted_at: seconds since the epoch.
+        signed: as in "signed by Roe, 2026-11-01"; empty if unsigned.
     """
 
     study: BatchStudy
-    files: tuple[FileState, ...]
+    files: tuple[FileStamp, ...]
     info: ImageInfo = field(default_factory=ImageInfo)
     prior: Prior = NO_PRIOR
     prediction: Prediction | None = None
@@ -49,27 +49,29 @@ class ListedStudy:
 
     @property
     def key(self) -> str:
-        """What the study is called."""
+        """The study id."""
         return self.study.study_id
 
     @property
     def images(self) -> list[Path]:
-        """The image to draft from, then the others."""
+        """The image the draft is made from, then the others."""
         return [self.study.source, *self.study.other_views]
 
     @property
     def state(self) -> StudyState:
-        """Where it stands; what failed for want of a server waits."""
+        """Its state; a study that failed because a server was down waits."""
         if self.signed:
             return StudyState.SIGNED
-        found = self.prediction
-        if found is None or (found.status is Status.FAILED and found.error != "ImageReadError"):
+        prediction = self.prediction
+        if prediction is None or (
+            prediction.status is Status.FAILED and prediction.error != "ImageReadError"
+        ):
             return StudyState.WAITING
-        return StudyState.DRAFTED if found.status is Status.OK else StudyState.REFUSED
+        return StudyState.DRAFTED if prediction.status is Status.OK else StudyState.REFUSED
 
     @property
     def date(self) -> str:
-        """The date of the study as "2026-03-01"; empty where the header has none."""
+        """The study date as "2026-03-01"; empty if the header has none."""
         at = self.info.study_time
         return f"{at[:4]}-{at[4:6]}-{at[6:8]}" if len(at) >= 8 else ""
 
@@ -79,9 +81,9 @@ class ListedStudy:
         if self.prediction is None:
             return 0.0, ""
         predicted = self.prediction.predicted
-        found = [
+        probabilities = [
             (predicted.probabilities[name], name)
             for name in MUST_NOT_MISS
             if name in predicted.probabilities and name not in predicted.not_assessable
         ]
-        return max(found, default=(0.0, ""))
+        return max(probabilities, default=(0.0, ""))

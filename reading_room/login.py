@@ -28,20 +28,20 @@ class Login:
     """Recognises readers.
 
     Attributes:
-        users: name to bcrypt hash; empty where there is no password login.
-        header: name of the proxy's header in lower case, empty where there is none.
-        proxies: addresses that the header is believed from.
+        users: name to bcrypt hash; empty without password login.
+        header: the proxy's header with the name, in lower case; empty without one.
+        proxies: addresses from which this header is trusted.
     """
 
     users: Mapping[str, str] = field(default_factory=dict)
     header: str = ""
     proxies: frozenset[str] = frozenset()
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    _seen: set[bytes] = field(default_factory=set)
+    _verified: set[bytes] = field(default_factory=set)
 
     @classmethod
-    def of(cls, settings: PageSettings) -> "Login":
-        """From the settings.
+    def from_settings(cls, settings: PageSettings) -> "Login":
+        """The login of a page.
 
         Raises:
             SettingsError: the users file cannot be read, or the page is open to the network without
@@ -56,57 +56,57 @@ class Login:
         return cls(users, settings.user_header.lower(), frozenset(settings.trusted_proxies))
 
     def reader_of(
-        self, headers: Mapping[str, str], *, address: str, known_only: bool = False
+        self, headers: Mapping[str, str], *, address: str, verified_only: bool = False
     ) -> str | None:
-        """The reader's name; empty where none is needed, None where one is missing.
+        """The reader's name; empty if the page has no login, None if the reader must sign in.
 
         Args:
             headers: of the request, names in lower case.
-            address: of who connected to us.
-            known_only: take no password but those that were right before.
+            address: of the direct peer.
+            verified_only: accept only passwords that were right before.
         """
         if self.header and address in self.proxies and headers.get(self.header, "").strip():
             return headers[self.header].strip()[:120]
         if self.users:
-            return self._by_password(headers.get("authorization", ""), known_only=known_only)
+            return self._by_password(headers.get("authorization", ""), verified_only=verified_only)
         return None if self.header else ""
 
-    def _by_password(self, authorization: str, *, known_only: bool) -> str | None:
+    def _by_password(self, authorization: str, *, verified_only: bool) -> str | None:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "basic":
             return None
         # bcrypt is slow on purpose: a correct password is remembered, as a keyed hash
-        known = hmac.digest(self._key, token.encode(), "sha256")
+        digest = hmac.digest(self._key, token.encode(), "sha256")
         try:
             name, _, password = base64.b64decode(token, validate=True).decode().partition(":")
-        except ValueError:  # no base64, or no UTF-8
+        except ValueError:  # not base64, or not UTF-8
             return None
-        if known not in self._seen:
-            # hash for unknown names too, at a user's cost: timing must not reveal who is one
-            kept = list(self.users.values())
-            nobody = kept[hash(name) % len(kept)][:7] + "." * 53
-            if known_only or not matches(password, self.users.get(name, nobody)):
+        if digest not in self._verified:
+            # hash for unknown names too, at a user's cost: timing must not reveal who is a user
+            hashes = list(self.users.values())
+            no_password = hashes[hash(name) % len(hashes)][:7] + "." * 53
+            if verified_only or not verify_password(password, self.users.get(name, no_password)):
                 return None
-            self._seen.add(known)
+            self._verified.add(digest)
         return name
 
 
-def hashed(password: str) -> str:
-    """A password as the users file keeps it."""
-    return bcrypt.hashpw(_heard(password), bcrypt.gensalt(rounds=10)).decode()
+def hash_password(password: str) -> str:
+    """The bcrypt hash of a password, as in the users file."""
+    return bcrypt.hashpw(_bcrypt_input(password), bcrypt.gensalt(rounds=10)).decode()
 
 
-def matches(password: str, kept: str) -> bool:
-    """Whether a password is the one that was hashed."""
-    return bcrypt.checkpw(_heard(password), kept.encode())
+def verify_password(password: str, password_hash: str) -> bool:
+    """Whether a password has this bcrypt hash."""
+    return bcrypt.checkpw(_bcrypt_input(password), password_hash.encode())
 
 
-def _heard(password: str) -> bytes:
-    """What bcrypt takes of a password, in `htpasswd` too; the library refuses more."""
+def _bcrypt_input(password: str) -> bytes:
+    """The first 72 bytes: `htpasswd` ignores the rest, the library refuses it."""
     return password.encode()[:72]
 
 
-_LINE = re.compile(
+_USER_LINE = re.compile(
     r"([^:]+):(\$2[aby]\$(?:0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31})"
 )
 
@@ -120,13 +120,13 @@ def _read_users(path: Path) -> dict[str, str]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        found = _LINE.fullmatch(line.strip())
-        if not found:
+        match = _USER_LINE.fullmatch(line.strip())
+        if not match:
             raise SettingsError(
                 f"page.users: line {number} of {path} is not name:$2b$...; make it with "
                 "htpasswd -B or python -m reading_room.login NAME"
             )
-        users[found[1]] = found[2]
+        users[match[1]] = match[2]
     if not users:
         raise SettingsError(f"page.users: {path} has no users")
     return users
@@ -135,4 +135,4 @@ def _read_users(path: Path) -> dict[str, str]:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or ":" in sys.argv[1]:
         sys.exit("usage: python -m reading_room.login NAME")
-    sys.stdout.write(f"{sys.argv[1]}:{hashed(getpass.getpass())}\n")
+    sys.stdout.write(f"{sys.argv[1]}:{hash_password(getpass.getpass())}\n")

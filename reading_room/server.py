@@ -1,7 +1,7 @@
 """The page as a server: Gradio's routes behind the middleware, and our own.
 
-Ours are the viewer's scripts, an image's pixels, an export, ``POST /api/draft``, and for who runs
-the page ``/healthz`` (it runs), ``/readyz`` (it can draft) and ``/metrics``, which wants a login.
+Ours are the viewer's scripts, image pixels, exports, ``POST /api/draft``, and for operators
+``/healthz`` (it runs), ``/readyz`` (it can draft) and ``/metrics``, which needs a login.
 """
 
 import asyncio
@@ -30,9 +30,8 @@ from reading_room.login import Login
 from reading_room.middleware import Middleware
 from reading_room.opening import MAX_IMAGES
 
-STATIC = Path(__file__).parent / "static"
-_READY_SECONDS = 2.0
-"""How long an answer of ``/readyz`` holds."""
+_STATIC = Path(__file__).parent / "static"
+_READINESS_TTL_S = 2.0
 
 
 def make_server(blocks: gr.Blocks, controller: Controller, settings: Settings) -> FastAPI:
@@ -42,12 +41,12 @@ def make_server(blocks: gr.Blocks, controller: Controller, settings: Settings) -
         SettingsError: the page would be open to the network without a login.
     """
     page = settings.page
-    login = Login.of(page)
+    login = Login.from_settings(page)
     server = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    server.mount("/reading-room", StaticFiles(directory=STATIC))
-    _add_files(server, controller.file_store)
+    server.mount("/reading-room", StaticFiles(directory=_STATIC))
+    _add_file_routes(server, controller.file_store)
     add_draft_route(server, controller, page)
-    add_monitoring(server, lambda: readiness(controller.pipeline, settings.llm))
+    add_monitoring_routes(server, lambda: readiness(controller.pipeline, settings.llm))
     blocks.queue(max_size=64, api_open=False)
     gr.mount_gradio_app(
         server,
@@ -63,7 +62,7 @@ def make_server(blocks: gr.Blocks, controller: Controller, settings: Settings) -
         show_error=False,
         footer_links=[],
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-        css_paths=[STATIC / "page.css"],
+        css_paths=[_STATIC / "page.css"],
         js="() => document.body.classList.add('dark')",
     )
     # a mounted page never "launches", and until then Gradio accepts any path on this machine as an
@@ -73,27 +72,27 @@ def make_server(blocks: gr.Blocks, controller: Controller, settings: Settings) -
         Middleware,
         login=login,
         settings=page,
-        max_bytes=(MAX_IMAGES * page.max_upload_mb + 1) * 2**20,
+        max_upload_bytes=(MAX_IMAGES * page.max_upload_mb + 1) * 2**20,
     )
     return server
 
 
-class _File(FileResponse):
-    """Sent in large chunks: the default 64 KiB would switch threads 350 times for 22 MiB."""
+class _LargeFileResponse(FileResponse):
+    """Large chunks: the default of 64 KiB would switch threads 350 times for 22 MiB."""
 
     chunk_size = 4 * 2**20
 
 
-def _add_files(server: FastAPI, file_store: FileStore) -> None:
-    """An image for the viewer, and an export under the name that the browser saves it by."""
+def _add_file_routes(server: FastAPI, file_store: FileStore) -> None:
+    """Images for the viewer, and exports under the name that the browser saves them by."""
 
     @server.get("/image/{name}")
     @server.get("/export/{name}/{saved_as}")
-    def kept(name: str, request: Request, saved_as: str | None = None) -> Response:
+    def get_file(name: str, request: Request, saved_as: str | None = None) -> Response:
         path = file_store.find(name, reader=request.scope["reader"])
         if path is None:
-            return PlainTextResponse(strings.NOT_HERE, 404)
-        return _File(
+            return PlainTextResponse(strings.FILE_GONE, 404)
+        return _LargeFileResponse(
             path,
             media_type="application/octet-stream",
             filename=saved_as,
@@ -102,8 +101,8 @@ def _add_files(server: FastAPI, file_store: FileStore) -> None:
 
 
 @contextmanager
-def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
-    """Serve in the background for as long as the block runs; gives the address.
+def run_server(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
+    """Serve in the background until the block ends; yields the address.
 
     Raises:
         ServerError: the port is taken.
@@ -117,7 +116,7 @@ def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
         access_log=False,
         timeout_graceful_shutdown=2,
         server_header=False,
-        proxy_headers=False,  # the middleware decides whom to believe
+        proxy_headers=False,  # the middleware decides which proxies to trust
     )
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, name="page", daemon=True)
@@ -129,16 +128,16 @@ def listening(server: FastAPI, *, host: str, port: int) -> Iterator[str]:
                 f"another with --port {port + 1}"
             )
         thread.join(0.05)
-    found = running.servers[0].sockets[0].getsockname()[1]
+    bound_port = running.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://{'[' + host + ']' if ':' in host else host}:{found}/"
+        yield f"http://{'[' + host + ']' if ':' in host else host}:{bound_port}/"
     finally:
         running.should_exit = True
         thread.join(10)
 
 
 def readiness(pipeline: ReportPipeline, llm: LlmSettings) -> dict[str, bool]:
-    """Whether index and language model answer, where they are wanted."""
+    """Whether the index and, if enabled, the language model answer."""
     try:
         pipeline.retriever.index.get("-")
         index = True
@@ -147,9 +146,9 @@ def readiness(pipeline: ReportPipeline, llm: LlmSettings) -> dict[str, bool]:
     return {"index": index, "llm": not llm.enabled or is_alive(llm)}
 
 
-def add_monitoring(server: FastAPI, ready: Callable[[], dict[str, bool]]) -> None:
-    """The three routes; `ready` tells what a draft needs, and whether it is there."""
-    asking, known, until = asyncio.Lock(), dict[str, bool](), 0.0
+def add_monitoring_routes(server: FastAPI, check_ready: Callable[[], dict[str, bool]]) -> None:
+    """``/healthz``, ``/readyz`` and ``/metrics``; readiness is cached for two seconds."""
+    lock, ready, expires = asyncio.Lock(), dict[str, bool](), 0.0
 
     @server.get("/healthz")
     async def healthz() -> Response:
@@ -157,12 +156,12 @@ def add_monitoring(server: FastAPI, ready: Callable[[], dict[str, bool]]) -> Non
 
     @server.get("/readyz")
     async def readyz() -> Response:
-        nonlocal known, until
-        async with asking:  # index and model are asked once, however many want to know
-            if time.monotonic() > until:
-                known = await asyncio.to_thread(ready)
-                until = time.monotonic() + _READY_SECONDS
-        return JSONResponse(known, 200 if all(known.values()) else 503)
+        nonlocal ready, expires
+        async with lock:
+            if time.monotonic() > expires:
+                ready = await asyncio.to_thread(check_ready)
+                expires = time.monotonic() + _READINESS_TTL_S
+        return JSONResponse(ready, 200 if all(ready.values()) else 503)
 
     @server.get("/metrics")
     def metrics() -> Response:

@@ -1,14 +1,14 @@
-"""The state of one reader's study, and what each decision about its draft makes of it.
+"""The state of one reader's study, and what each action on its draft makes of it.
 
-A step takes a session and gives the next one. Drafting, searching a region and comparing take
-seconds, in which the reader goes on: `Current` puts what such a step has changed into the session
-as it has become meanwhile.
+An action takes a session and returns the next one. Drafting, searching a region and comparing take
+seconds, in which the reader goes on working: `CurrentSession` merges what such an action has
+changed into the session as it is by then.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from rag.change import PriorEvidence
 from rag.errors import CxrRagError
@@ -22,13 +22,15 @@ from reading_room import strings
 from reading_room.image_panel import ShownImage
 from reading_room.templating import mark_of
 
-
-class ControllerError(CxrRagError):
-    """A step that is not possible now; the message says why, and what to do."""
+_Item = TypeVar("_Item")
 
 
-class SupersededError(ControllerError):
-    """The step was for other images, or for a report that has changed since."""
+class ActionError(CxrRagError):
+    """An action that is not possible now; the message says why, and what to do."""
+
+
+class SupersededError(ActionError):
+    """The action was for other images, or for a report that has changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +39,22 @@ class Session:
 
     Attributes:
         images: of one study; the draft is made from the first, the frontal, and a region is on it.
-        indication: as it stood when drafted.
+        indication: as last drafted with.
         prediction: the pipeline's result so far; None before the first draft.
         report: the draft under review, once it is finished.
         check: verdicts on its sentences.
         history: earlier states of the report, for undo.
-        ruled_out: reports the reader called irrelevant.
+        ruled_out: ids of reports the reader called irrelevant.
         region: what the reader marked on the image.
-        image_hits: the evidence for the whole image, once it was retrieved.
-        region_hits: the evidence for the region, or for the last one after it was cleared.
-        region_finding: what the finding maps show in it, which the search was steered to.
+        image_hits: evidence for the whole image, once retrieved.
+        region_hits: evidence for the region, or for the last one after it was cleared.
+        region_finding: the finding the search was steered to, by the finding maps in the region.
         draft_id: of the audit record.
-        shown_at: clock when the draft was shown, to time edits.
+        shown_at: monotonic seconds when the draft was shown, to time edits.
         prior: the patient's own earlier study.
-        prior_images: of it, frontal first.
-        compared: what the prior tells; None until it has been looked at.
-        study: its key in the worklist; empty for images that the reader brought.
+        prior_images: its images, frontal first.
+        prior_evidence: the comparison with it; None until it is made.
+        study_key: of the worklist; empty for images that the reader opened.
     """
 
     images: tuple[ShownImage, ...] = ()
@@ -70,52 +72,52 @@ class Session:
     shown_at: float = 0.0
     prior: Prior = NO_PRIOR
     prior_images: tuple[ShownImage, ...] = ()
-    compared: PriorEvidence | None = None
-    study: str = ""
+    prior_evidence: PriorEvidence | None = None
+    study_key: str = ""
 
     @property
     def current_hits(self) -> tuple[Hit, ...]:
-        """The evidence as it is now, best first."""
+        """The hits for the region if there is one, else for the image; best first."""
         return self.region_hits if self.region else self.image_hits
 
     @property
     def evidence(self) -> tuple[Hit, ...]:
         """All reports on the page, each once: the current hits, then those retrieved before."""
-        own = self.prediction.hits if self.prediction else ()
-        found = {hit.record.report_id: hit for hit in (*self.current_hits, *own, *self.image_hits)}
-        return tuple(found.values())
+        cited = self.prediction.hits if self.prediction else ()
+        hits = {hit.record.report_id: hit for hit in (*self.current_hits, *cited, *self.image_hits)}
+        return tuple(hits.values())
 
 
-_WRITING = threading.Lock()
+_MERGE_LOCK = threading.Lock()
 
 
 @dataclass(slots=True)
-class Current:
+class CurrentSession:
     """One browser tab's session: the only state of the page that changes in place."""
 
     session: Session = field(default_factory=Session)
 
-    def apply(self, step: Callable[[Session], Session]) -> Session:
-        """Take a step; the session after it, with what was done meanwhile.
+    def apply(self, action: Callable[[Session], Session]) -> None:
+        """Take an action, and merge its result.
 
         Raises:
             SupersededError: it came too late; nothing has changed.
         """
         before = self.session
-        return self.put(step(before), before=before)
+        self.merge(action(before), before=before)
 
-    def put(self, after: Session, *, before: Session) -> Session:
-        """Write what a step has changed, from `before` to `after`.
+    def merge(self, after: Session, *, before: Session) -> None:
+        """Set what an action has changed, from `before` to `after`.
 
         Raises:
             SupersededError: it came too late; nothing has changed.
         """
-        pairs = {
-            each.name: (getattr(before, each.name), getattr(after, each.name))
-            for each in fields(Session)
+        changed = {
+            attribute.name: getattr(after, attribute.name)
+            for attribute in fields(Session)
+            if getattr(after, attribute.name) is not getattr(before, attribute.name)
         }
-        changed = {name: new for name, (old, new) in pairs.items() if new is not old}
-        with _WRITING:
+        with _MERGE_LOCK:
             now = self.session
             same_report = now.report is before.report and now.draft_id == before.draft_id
             if now.images is not before.images or (
@@ -123,142 +125,142 @@ class Current:
             ):
                 raise SupersededError(strings.SUPERSEDED)
             self.session = replace(now, **changed)
-            return self.session
 
 
 def act(session: Session, action: Mapping[str, Any]) -> Session:
-    """One decision about the draft.
+    """The session after one decision about the draft.
 
     Args:
-        session: with a report; without one, reports of the evidence can be ruled out.
+        session: with a report; without one, only reports of the evidence can be ruled out.
         action: ``op`` and what it needs: accept, edit, remove (``line``, ``text``), add
             (``section``, ``text``), hint (``number``), use (``report``, ``number``),
             accept-supported, undo, rule-out (``report``).
 
     Raises:
-        ControllerError, ReviewError: it cannot be done; nothing has changed.
+        ActionError, ReviewError: it is not possible; nothing has changed.
     """
-    report, found = session.report, session.prediction
+    report, prediction = session.report, session.prediction
     op, text = str(action.get("op", "")), str(action.get("text", ""))
     if op == "rule-out":
-        report_id = _named(session, action).record.report_id
+        report_id = _find_hit(session, action).record.report_id
         return replace(session, ruled_out=session.ruled_out ^ {report_id})
-    if report is None or found is None:
-        raise ControllerError(strings.NO_REPORT_YET)
+    if report is None or prediction is None:
+        raise ActionError(strings.NO_REPORT_YET)
     match op:
         case "accept":
-            new = report.accept([_number(action, "line")])
+            new = report.accept([_parse_number(action, "line")])
         case "accept-supported":
-            new = report.accept(_supported(session, report, found))
+            new = report.accept(_supported_lines(session, report, prediction))
         case "remove":
-            new = report.remove(_number(action, "line"))
+            new = report.remove(_parse_number(action, "line"))
         case "edit":
-            line = report.line(_number(action, "line"))
-            sources = _supporting(found, text, _sources_of(found, line))
+            line = report.line(_parse_number(action, "line"))
+            sources = _supporting_sources(prediction, text, _possible_sources(prediction, line))
             new = report.edit(line.key, text, sources=sources)
         case "add":
-            new = report.add(_section(action), text)
+            new = report.add(_parse_section(action), text)
         case "hint":
-            new = _hinted(found, report, _number(action, "number"))
+            sentence = _pick(prediction.hints, action).sentence
+            new = report.add(Section.FINDINGS, sentence.text, sources=sentence.sources)
         case "use":
-            session, new = _use(session, found, report, action)
+            session, new = _use_evidence(session, prediction, report, action)
         case "undo":
-            return _undone(session, report)
+            return _undo(session, report)
         case _:
-            raise ControllerError(strings.UNKNOWN_STEP.format(op[:40]))
+            raise ActionError(strings.UNKNOWN_ACTION.format(op[:40]))
     if new == report:
         return session
-    return replace(_with(session, new), history=(*session.history, report))
+    return replace(_with_report(session, new), history=(*session.history, report))
 
 
-def _with(session: Session, report: ReviewedReport) -> Session:
+def _with_report(session: Session, report: ReviewedReport) -> Session:
     """The session with another state of the report, checked."""
-    found = session.prediction
-    assert found is not None  # noqa: S101 - there is a report
-    prior = found.prior.report if found.prior else ""
-    check = check_draft(report.as_draft(), found.hits, image_labels=found.labels, prior=prior)
+    prediction = session.prediction
+    assert prediction is not None  # noqa: S101 - there is a report
+    check = check_draft(
+        report.as_draft(),
+        prediction.hits,
+        image_labels=prediction.labels,
+        prior=prediction.prior.report if prediction.prior else "",
+    )
     return replace(session, report=report, check=check)
 
 
-def _use(
-    session: Session, found: Prediction, report: ReviewedReport, action: Mapping[str, Any]
+def _use_evidence(
+    session: Session, prediction: Prediction, report: ReviewedReport, action: Mapping[str, Any]
 ) -> tuple[Session, ReviewedReport]:
     """Add a sentence of a retrieved report, which becomes evidence of the draft."""
-    hit, number = _named(session, action), _number(action, "number")
-    if number >= len(hit.record.sentences):
-        raise ControllerError(strings.UNKNOWN_STEP.format("use"))
-    record, span = hit.record, hit.record.sentences[number]
-    if record.report_id not in {each.record.report_id for each in found.hits}:
-        session = replace(session, prediction=replace(found, hits=(*found.hits, hit)))
+    hit = _find_hit(session, action)
+    record, span = hit.record, _pick(hit.record.sentences, action)
+    if record.report_id not in {hit.record.report_id for hit in prediction.hits}:
+        prediction = replace(prediction, hits=(*prediction.hits, hit))
+        session = replace(session, prediction=prediction)
     return session, report.add(span.section, record.sentence(span), sources=(record.report_id,))
 
 
-def _named(session: Session, action: Mapping[str, Any]) -> Hit:
-    """The report of the evidence that an action names."""
+def _find_hit(session: Session, action: Mapping[str, Any]) -> Hit:
     for hit in session.evidence:
         if hit.record.report_id == action.get("report"):
             return hit
-    raise ControllerError(strings.UNKNOWN_STEP.format("report"))
+    raise ActionError(strings.UNKNOWN_ACTION.format("report"))
 
 
-def _hinted(found: Prediction, report: ReviewedReport, number: int) -> ReviewedReport:
-    """Add the sentence offered for a finding below the reporting threshold."""
-    if number >= len(found.hints):
-        raise ControllerError(strings.UNKNOWN_STEP.format("hint"))
-    sentence = found.hints[number].sentence
-    return report.add(Section.FINDINGS, sentence.text, sources=sentence.sources)
+def _possible_sources(prediction: Prediction, line: ReportLine) -> tuple[str, ...]:
+    """What a sentence cites, and what it cited when it was drafted."""
+    sentences = (*prediction.draft.findings, *prediction.draft.impression)
+    drafted = next((item.sources for item in sentences if item.text == line.drafted), ())
+    return tuple(dict.fromkeys((*line.sources, *drafted)))
 
 
-def _sources_of(found: Prediction, line: ReportLine) -> tuple[str, ...]:
-    """What a sentence cites, and what it cited as it was drafted."""
-    drafted = (
-        sentence.sources
-        for section in Section
-        for sentence in found.draft.section(section)
-        if sentence.text == line.drafted
-    )
-    return tuple(dict.fromkeys((*line.sources, *next(drafted, ()))))
-
-
-def _supporting(found: Prediction, text: str, sources: tuple[str, ...]) -> tuple[str, ...]:
+def _supporting_sources(
+    prediction: Prediction, text: str, sources: tuple[str, ...]
+) -> tuple[str, ...]:
     """The sources that still support an edited sentence."""
     if not sources or not text.strip():
         return ()
-    draft, prior = Draft(findings=(DraftSentence(text, sources),)), found.prior
-    check = check_draft(draft, found.hits, prior=prior.report if prior else "")
+    draft, prior = Draft(findings=(DraftSentence(text, sources),)), prediction.prior
+    check = check_draft(draft, prediction.hits, prior=prior.report if prior else "")
     supporting = {support.report_id for support in check.sentences[0].support}
     return tuple(source for source in sources if source in supporting)
 
 
-def _undone(session: Session, report: ReviewedReport) -> Session:
+def _undo(session: Session, report: ReviewedReport) -> Session:
     if not session.history:
-        raise ControllerError(strings.NOTHING_TO_UNDO)
+        raise ActionError(strings.NOTHING_TO_UNDO)
     if report.signature:
-        raise ControllerError(strings.SIGNED_IS_SIGNED)
+        raise ActionError(strings.ALREADY_SIGNED)
     *history, last = session.history
-    return replace(_with(session, last), history=tuple(history))
+    return replace(_with_report(session, last), history=tuple(history))
 
 
-def _supported(session: Session, report: ReviewedReport, found: Prediction) -> list[int]:
-    """Sentences without any alarm, from their sources or from the image."""
+def _supported_lines(session: Session, report: ReviewedReport, prediction: Prediction) -> list[int]:
+    """Keys of the sentences that neither their sources nor the image call into question."""
     checks = session.check.sentences if session.check else ()
     return [
         line.key
         for line, check in zip(report.lines, checks, strict=True)
         if check.verdict is Verdict.SUPPORTED
-        and not mark_of(check, line, found.image_mark(check.sentence)).alarming
+        and not mark_of(check, line, prediction.image_mark(check.sentence)).alarming
     ]
 
 
-def _number(action: Mapping[str, Any], name: str) -> int:
+def _pick(items: Sequence[_Item], action: Mapping[str, Any]) -> _Item:
+    """The item with the ``number`` of an action."""
+    number = _parse_number(action, "number")
+    if number >= len(items):
+        raise ActionError(strings.UNKNOWN_ACTION.format("number"))
+    return items[number]
+
+
+def _parse_number(action: Mapping[str, Any], name: str) -> int:
     value = action.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ReviewError(f"{name} is {str(value)[:40]!r}, not the number of a sentence")
     return value
 
 
-def _section(action: Mapping[str, Any]) -> Section:
+def _parse_section(action: Mapping[str, Any]) -> Section:
     try:
         return Section(str(action.get("section")))
     except ValueError as error:
-        raise ControllerError(strings.UNKNOWN_STEP.format("section")) from error
+        raise ActionError(strings.UNKNOWN_ACTION.format("section")) from error

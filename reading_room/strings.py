@@ -1,4 +1,4 @@
-"""Every English sentence of the page, in one place."""
+"""The English words of the page."""
 
 from rag.schema import NOTICE, Section
 
@@ -8,19 +8,19 @@ BANNER = f"{NOTICE}. A radiologist must read the image and check every sentence.
 # Worklist
 WORKLIST = "Worklist"
 WORKLIST_HINT = "Back to the list (Alt+0)"
-WORKLIST_COLUMNS = ("Status", "Must-not-miss finding", "View", "Acquired", "Drafted", "Study")
+WORKLIST_COLUMNS = ("Status", "Must-not-miss finding", "View", "Study date", "Drafted", "Study")
 WORKLIST_EMPTY = "No studies in the folder yet. New ones appear automatically."
 BY_URGENCY = (
-    "Urgent first: the highest probability of a must-not-miss finding. The probabilities were not "
-    "calibrated on studies from this hospital, and nothing here is validated for triage."
+    "Most urgent first, by the highest probability of a must-not-miss finding. The probabilities "
+    "are not calibrated for this hospital. Not validated for triage."
 )
-BY_URGENCY_HERE = (
-    "Urgent first: the highest probability of a must-not-miss finding. The probabilities were "
-    "calibrated on studies from this hospital; nothing here is validated for triage."
+BY_CALIBRATED_URGENCY = (
+    "Most urgent first, by the highest probability of a must-not-miss finding. The probabilities "
+    "are calibrated for this hospital. Not validated for triage."
 )
-BY_DATE = "By date: no findings are predicted, so urgency is unknown."
+BY_DATE = "Oldest first: there is no predicted must-not-miss finding to rank by."
 STUDY_STATES = {
-    "drafted": ("●", "draft is ready"),
+    "drafted": ("●", "draft ready"),
     "waiting": ("…", "waiting for a draft"),
     "refused": ("✕", "no draft"),
     "signed": ("■", "signed"),
@@ -42,18 +42,18 @@ FRONTAL, LATERAL, IMAGE = "Frontal", "Lateral", "Image"
 IMAGE_LABEL = "{}. Drag to set the window, wheel to zoom; press ? for all keys."
 DRAFTED_FROM = "drafted from this image"
 TOO_MANY_IMAGES = "At most {} images of one study can be opened at a time; you chose {}."
-AT_DETECTOR = "mm at the detector; less in the patient"
+AT_DETECTOR = "mm at the detector; smaller in the patient"
 GAZE_FILE = "Fixations as a CSV file"
-NO_SPACING = "no pixel spacing: lengths in pixels"
+NO_SPACING = "no pixel spacing: lengths are in pixels"
 TOOLS = {
-    "tool-window": ("Window", "W", "Drag: right for less contrast, up for brighter"),
-    "tool-pan": ("Pan", "P", "Drag the image; also middle button or Shift"),
+    "tool-window": ("Window", "W", "Drag right for less contrast, up for brighter"),
+    "tool-pan": ("Pan", "P", "Drag to move the image; also with the middle button or Shift"),
     "tool-zoom": ("Zoom", "Z", "Drag up to zoom in; the wheel always zooms"),
     "tool-measure": ("Measure", "M", "Drag a line; two lines give their ratio"),
     "tool-region": (
         "Region",
         "B",
-        "Drag a box to get evidence for it; or use Enter and the arrow keys",
+        "Drag a box to search for evidence on it; or use Enter and the arrow keys",
     ),
 }
 PRESETS = {
@@ -67,7 +67,7 @@ SWITCHES = {
     "mirror": ("Flip", "H", "Flip left to right"),
     "solo": ("One image", "S", "Show only this image, or all side by side"),
     "heat": ("Heat", "V", "Show or hide the heatmap of your regions"),
-    "findings": ("Findings", "L", "Show or hide where the sentence's finding would be"),
+    "findings": ("Findings", "L", "Show or hide where the finding of a sentence is expected"),
     "link": ("Link", "K", "Move, zoom and window the prior together with this image"),
     "prior": ("Prior", "C", "Show or hide the prior beside this image"),
 }
@@ -76,7 +76,7 @@ ACTIONS = {
     "right": ("⟳", "]", "Rotate 90° right"),
     "in": ("+", "+", "Zoom in"),
     "out": ("\u2212", "-", "Zoom out"),
-    "fit": ("Fit", "F", "Whole image; double click toggles with 1:1"),
+    "fit": ("Fit", "F", "Fit the whole image; double-click switches to 1:1"),
     "one": ("1:1", "O", "One image pixel per screen pixel"),
     "reset": ("Reset", "R", "Reset the view"),
     "gaze": ("Gaze…", "G", "Load fixations from a CSV file: x, y, duration"),
@@ -89,14 +89,14 @@ VIEWER_WORDS = {
     "turned": "ROTATED {}°",
     "negative": "INVERTED",
     "ratio": "ratio",
-    "preview": "preview, full resolution is loading",
-    "other_image": "Mark the region on the image that the draft is made from.",
-    "bad_gaze": "Not a table of fixations: it needs the columns x, y and duration.",
+    "preview": "preview; full resolution is loading",
+    "other_image": "Mark the region on the image the draft is made from.",
+    "bad_gaze": "Not a table of fixations: the columns x, y and duration are required.",
     "max_regions": "At most {} regions: remove one first.",
 }
 
 # Draft
-LOOK_FOR = "Below the reporting threshold, but worth a look"
+HINTS = "Below the reporting threshold, but worth a look"
 INSERT = "Insert"
 DRAFT_BUTTON = "Draft report"
 STOP_BUTTON = "Stop"
@@ -108,17 +108,17 @@ WAITING_DRAFT = "The draft appears here, sentence by sentence, each with its sou
 WAITING_EVIDENCE = "The retrieved reports appear here."
 SEARCHING = "Searching similar images …"
 WRITING = "Drafting …"
-COPIES = "{} reports say exactly this"
+COPIES = "{} identical reports"
 NOT_CITED = "not cited"
 VERBATIM = "These reports are about other patients, shown verbatim; XXXX marks removed identifiers."
 
 # Reviewing the draft
-ABSTAINED = "No draft: the system abstains"
-EVIDENCE_ONLY = "The evidence stays usable: click a sentence in a report, or write your own."
+ABSTAINED = "No draft: the system abstained"
+EVIDENCE_ONLY = "The evidence is still usable: click a sentence in a report, or write your own."
 SOURCE = "source"
-NO_SOURCE = "No source: the reader's own words."
-SAYS_INSTEAD, NOTHING_LIKE_IT = "says instead:", "does not mention it"
-CLASHES = "contradicts {} of this report"
+NO_SOURCE = "No source: written by the reader."
+SAYS_INSTEAD, NOT_MENTIONED = "says instead:", "does not mention it"
+CONTRADICTS = "contradicts {} of this draft"
 ADD = "Add"
 SENTENCE_ACTIONS = {"accept": ("Accept", "A"), "edit": ("Edit", "E"), "remove": ("Remove", "X")}
 DRAFT_WORDS = {
@@ -130,77 +130,77 @@ DRAFT_WORDS = {
 ADD_HINT = "Add a sentence, or choose a normal phrase"
 ADD_TO = "Add a sentence to the"
 VOTES = "What the retrieved reports say about each finding"
-VOTE_COLUMNS = ("Finding", "Reports", "present", "absent", "Image probability")
+VOTE_COLUMNS = ("Finding", "Reports", "Present", "Absent", "Image probability")
 ADDENDUM = "Addendum"
-DOCK = "Source of the sentence"
-DOCK_EMPTY = "Point at a sentence, or move to it with the arrow keys, to see its sources."
+SOURCES = "Sources of the sentence"
+NO_SOURCES_SHOWN = "Point at a sentence, or move to it with the arrow keys, to see its sources."
 
 # Evidence
 REPORT = "Report"
 CITED_BY = "cited by"
 RULE_OUT, RULED_OUT = "Not relevant", "Not relevant ✗"
-REDRAFT_WITHOUT = "Draft again without the {} ruled out"
-SIMILARITY = "cosine similarity of image and report; higher is nearer"
-USE_SENTENCE = "Use this sentence in the report (click or Enter)"
+REDRAFT_WITHOUT = "Draft again without the reports marked not relevant ({})"
+SIMILARITY = "cosine similarity of image and report; higher is more similar"
+USE_SENTENCE = "Add this sentence to the draft (click or Enter)"
 COMPARISON = {
     "shared": ("=", "shares"),
     "opposed": ("≠", "says the opposite:"),
     "only_here": ("+", "only here:"),
-    "silent": ("∅", "silent on"),
+    "silent": ("∅", "does not mention"),
 }
 
 # Region
 REGION_EVIDENCE = "Evidence for the marked region"
 EXPERIMENTAL = "experimental"
 EXPERIMENTAL_HINT = (
-    "Share of reports that state the finding in the box: 0.51; without the box 0.42, with another "
-    "image's box 0.47 (docs/experiments.md)"
+    "Share of retrieved reports that state the finding in the box: 0.51 with the box, "
+    "0.42 without, 0.47 with the box of another image (docs/experiments.md)"
 )
 FINDING_REGION = (
-    "{}: experimental; the location was right on {} % of {} images from another hospital"
+    "{}: experimental; the location was right in {} % of {} images from another hospital"
 )
-UNMEASURED_REGION = "{}: experimental; nobody has measured how often the location is right"
-STEERED_TO = "Search steered to: {}. "
+UNMEASURED_REGION = "{}: experimental; how often the location is right has not been measured"
+STEERED_TO = "Search steered towards {}. "
 RANK_CHANGES = "{} new, {} dropped, {} moved."
 NEW, DROPPED, SAME_RANK, MOVED = "new", "dropped", "same rank", "{} was {}"
 NO_LONGER_RETRIEVED = "No longer retrieved"
 DRAFT_WITH_REGION = "Draft with this region"
 UNDO_REGION, CLEAR_REGIONS = "Undo region", "Clear"
 UNDO_REGION_HINT = "Remove the last region (Backspace on the image)"
-CLEAR_REGIONS_HINT = "Back to the evidence of the whole image"
+CLEAR_REGIONS_HINT = "Back to the evidence for the whole image"
 NOTHING_FOUND = "No report was found for this image."
 
 # Prior
 PRIOR, PRIOR_OF = "Prior", "Prior of {}"
 ADD_PRIOR = "Compare with an earlier study of this patient"
-PRIOR_FILES = "Its images, and its report as DICOM SR or text"
-PRIOR_TEXT = "or paste its report"
-PRIOR_DATE = "its date, if no header has it: 2026-03-01"
+PRIOR_FILES = "Images, and the report as DICOM SR or text"
+PRIOR_TEXT = "Or paste the report"
+PRIOR_DATE = "Date, if not in a header: 2026-03-01"
 USE_PRIOR, DROP_PRIOR = "Compare", "Remove the prior"
-DAYS_BEFORE = "{} days before"
+DAYS_BEFORE = "{} days earlier"
 CHANGE_COLUMNS = ("Finding", "Prior report", "Then", "Now", "Change")
 CHANGE_HINT = (
-    "Then and now: probability in the prior image and in this one. "
-    "A change is stated only where it was right often enough in tests (docs/priors.md)."
+    "Then, Now: probability in the prior image and in this one. "
+    "Changes are stated only where tests found them right often enough (docs/priors.md)."
 )
-PRIOR_REPORT = "Report of the prior"
+PRIOR_REPORT = "Prior report"
 NO_CHANGES = "Neither the prior nor this image suggests any finding."
-NO_PRIOR_GIVEN = "Give an image or a report of the earlier study."
-OF_WHOM = "{}. This image: {}. The prior: {}."
-NO_HEADER_WORDS = "no name"
+NO_PRIOR_GIVEN = "Add an image or a report of the earlier study."
+PRIOR_PATIENTS = "{}. This image: {}. Prior: {}."
+NO_PATIENT_NAME = "no name"
 
-# Steps
-UNKNOWN_STEP = "Not possible here ({}). Reload the page."
+# Actions
+UNKNOWN_ACTION = "Not possible here ({}). Reload the page."
 NOTHING_TO_UNDO = "There is nothing to undo."
-SIGNED_IS_SIGNED = "The report is signed: add an addendum."
-SUPERSEDED = "Another image or draft is on the page now: nothing was changed."
-SIGNED_MEANWHILE = "This study was {} meanwhile: open it again from the worklist."
+ALREADY_SIGNED = "The report is signed: add an addendum instead."
+SUPERSEDED = "The page shows another image or draft now: nothing was changed."
+SIGNED_MEANWHILE = "In the meantime this study was {}: open it again from the worklist."
 NOTHING_TO_EXPORT = "There is nothing to export yet: draft a report first."
 NO_REPORT_YET = "There is no report yet: draft one first."
 NOT_DONE = "Not done"
 INTERNAL_ERROR = "Internal error ({}). Try again; if it persists, see the log."
-NOT_HERE = "Not found, or deleted after its retention time."
-STOPPED = "Stopped by the reader before the draft was finished."
+FILE_GONE = "Not found, or already deleted: files are kept for a limited time."
+STOPPED = "The reader stopped the draft before it was finished."
 
 # Signing
 NO_STATE = "No report yet."
@@ -210,12 +210,12 @@ STATES = {
     "signed": "Signed",
     "signed with addendum": "Signed, with addendum",
 }
-UNDECIDED = "{} sentence{} to decide"
-ALL_DECIDED = "all sentences decided: ready to sign"
+TO_REVIEW = "{} sentence{} to review"
+ALL_REVIEWED = "all sentences reviewed: ready to sign"
 NO_SENTENCES = "no sentences yet: add one, or use one from the evidence"
 SIGNED_BY = "by {}, {}. The text is locked."
 SIGNER, SIGN = "Your name", "Sign"
-ADDED_BY, ADD_ADDENDUM = "Your name, for an addendum", "Add addendum"
+ADDENDUM_SIGNER, ADD_ADDENDUM = "Your name, for an addendum", "Add addendum"
 EXPORT = "Export the report"
 EXPORTS = {
     "text": ("Text", "Download as plain text"),
@@ -232,29 +232,29 @@ HELP, CLOSE = "Keys (?)", "Close"
 KEYS = {
     "Everywhere": [
         ("?", "this help"),
-        ("Alt+0", "worklist, where there is one; ↑ ↓ and Enter open a study"),
+        ("Alt+0", "worklist, if there is one; ↑ ↓ and Enter open a study"),
         ("Alt+1 … Alt+4", "image, draft, evidence, signature"),
-        ("Alt+5", "prior, where there is one"),
+        ("Alt+5", "prior"),
         ("Alt+D", "draft report"),
     ],
     "Image": [
-        ("drag", "window: right less contrast, up brighter"),
+        ("drag", "window: right for less contrast, up for brighter"),
         ("wheel", "zoom at the cursor"),
         ("middle button, Shift+drag", "move the image"),
         ("arrow keys", "window and level"),
-        ("1 2 3 4", "as stored, full range, lungs, mediastinum"),
+        ("1 2 3 4", "window: as stored, full range, lungs, mediastinum"),
         ("I R F O", "invert, reset, fit, 1:1"),
         ("[ ] H S", "rotate left, rotate right, flip; one image or all"),
-        ("W P Z M", "tool: window, pan, zoom, measure; Escape clears measures"),
-        ("B", "tool: region; Enter adds one, arrow keys move it, Shift+arrows resize it"),
-        ("Backspace, Escape", "with that tool: remove the last region, remove all"),
+        ("W P Z M", "tool: window, pan, zoom, measure; Escape clears the lines"),
+        ("B", "tool: region; Enter adds a box, arrow keys move it, Shift+arrows resize it"),
+        ("Backspace, Escape", "region tool: remove the last region, remove all"),
         ("V G", "show or hide the heatmap; load fixations from a CSV file"),
-        ("L", "show or hide where the finding of a sentence would be"),
+        ("L", "show or hide where the finding of a sentence is expected"),
         ("K C", "prior: link or unlink; show or hide"),
     ],
     "Draft": [
         ("↑ ↓ or K J", "previous, next sentence"),
-        ("A, Shift+A", "accept it; accept all that are supported"),
+        ("A, Shift+A", "accept; accept all supported sentences"),
         ("E or Enter", "edit; Enter saves, Escape cancels"),
         ("X or Delete", "remove"),
         ("N", "add a sentence or a normal phrase"),
@@ -262,12 +262,12 @@ KEYS = {
     ],
     "Evidence": [
         ("↑ ↓ or K J", "previous, next sentence or report"),
-        ("Enter", "use the sentence in the report"),
-        ("X", "report is not relevant"),
+        ("Enter", "add the sentence to the draft"),
+        ("X", "mark the report as not relevant"),
     ],
 }
 
-# Interface for programs
+# API
 NO_ACCEPTED_IMAGE = "All images among these files were rejected."
 API_TOO_LARGE = "an image is larger than {} MB (page.max_upload_mb)"
 API_NO_IMAGE = "send the image as a file field named image (multipart/form-data)"
@@ -292,4 +292,4 @@ PHRASES = {
         "A lateral view would help.",
     ),
 }
-"""Offered when a sentence is added."""
+"""Suggestions for an added sentence."""

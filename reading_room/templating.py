@@ -1,9 +1,9 @@
-"""Renders the panels of the page from ``templates/``, and how a verdict looks in them.
+"""Renders the panels of the page from ``templates/``, and the marks of their sentences.
 
-Whatever is put into a template is escaped. A verdict is a sign, a word and a CSS class, never
-colour alone. Two questions stay apart: do the cited reports support the sentence, and does the
-image agree? A tick means both. Signs differ in shape and screen readers read their words; colours
-are of the Okabe-Ito palette, which is safe for the common colour blindnesses.
+Templates escape all values. A verdict is shown by a sign, a word and a colour, never by colour
+alone. Two questions are kept apart: do the cited reports support the sentence, and does the image
+agree? A tick means both. Signs differ in shape, and screen readers read their words; the colours
+are from the Okabe-Ito palette, which is safe for common colour blindness.
 """
 
 from dataclasses import dataclass
@@ -31,18 +31,18 @@ def anchor(report_id: str) -> str:
     return f"report-{report_id}"
 
 
-def minute(at: str) -> str:
-    """An ISO time to the minute, in its own zone."""
+def format_time(at: str) -> str:
+    """An ISO time to the minute, in its own time zone."""
     return datetime.fromisoformat(at).strftime("%Y-%m-%d %H:%M")
 
 
-def readable(name: str) -> str:
-    """The name of a finding as text, as in "pleural effusion"."""
+def finding_text(name: str) -> str:
+    """The name of a finding in words, as in "pleural effusion"."""
     return name.replace("_", " ").lower()
 
 
 def view_name(view: View) -> str:
-    """As in "Frontal PA": what an image is called, never by its file, which may name a person."""
+    """As in "Frontal PA"; an image is never called by its file, whose name may be the patient's."""
     if view is View.UNKNOWN:
         return strings.IMAGE
     return strings.LATERAL if view is View.LATERAL else f"{strings.FRONTAL} {view.value}"
@@ -61,21 +61,25 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.globals.update(
-    strings=strings, anchor=anchor, minute=minute, readable=readable, view_name=view_name
+    strings=strings,
+    anchor=anchor,
+    format_time=format_time,
+    finding_text=finding_text,
+    view_name=view_name,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """CSS class, sign and word of a verdict, and whether the reader must look at it."""
+    """CSS class, sign and words of a verdict, and whether it calls for the reader's attention."""
 
     css: str
     sign: str
-    word: str
+    text: str
     alarming: bool = False
 
 
-VERDICTS = {
+_VERDICT_MARKS = {
     Verdict.PARTLY: Mark("partly", "≈", "partly supported", alarming=True),
     Verdict.UNSUPPORTED: Mark("unsupported", "?", "unsupported", alarming=True),
     Verdict.CONTRADICTED_BY_IMAGE: Mark(
@@ -83,33 +87,33 @@ VERDICTS = {
     ),
     Verdict.CONTRADICTED: Mark("contradicted", "≠", "contradicted by evidence", alarming=True),
 }
-AGAINST_IMAGE = Mark("contradicted", "⚠", "cited, but unlikely in the image", alarming=True)
-UNCHECKED = Mark("unchecked", "…", "not checked yet")
-READERS_OWN = Mark("own", "✎", "reader's own words")
+_UNLIKELY = Mark("contradicted", "⚠", "cited, but unlikely in the image", alarming=True)
+_UNCHECKED = Mark("unchecked", "…", "not checked yet")
+_READERS_OWN = Mark("own", "✎", "reader's own words")
 
-_WORDS = {
+_ISSUE_TEXTS = {
     Reason.FINDING: "no cited report says “{}”",
     Reason.POLARITY: "presence or absence differs: {}",
     Reason.CERTAINTY: "the certainty differs: {}",
     Reason.SIDE: "the side differs: {}",
-    Reason.SEVERITY: "the degree differs: {}",
+    Reason.SEVERITY: "the severity differs: {}",
     Reason.ZONE: "the zone differs: {}",
-    Reason.DEVICE: "no cited report says this of the {}",
+    Reason.DEVICE: "no cited report says this about the {}",
     Reason.NUMBER: "no cited report gives “{}”",
-    Reason.WORDS: "no cited report has the words “{}”",
-    Reason.PRIOR: "mentions an earlier image: {}",
+    Reason.WORDS: "no cited report contains “{}”",
+    Reason.PRIOR: "refers to an earlier study: {}",
     Reason.PLACEHOLDER: "contains a removed identifier",
     Reason.NO_SOURCE: "names no report",
     Reason.UNKNOWN_SOURCE: "names a report that was not retrieved: {}",
     Reason.IMAGE: "the image's own labels say otherwise: {}",
 }
-IMAGE_MARKS = {
+_IMAGE_MARKS = {
     ImageVerdict.LIKELY: ("●", "image: likely"),
     ImageVerdict.POSSIBLE: ("◐", "image: possible"),
     ImageVerdict.NOT_ASSESSABLE: ("○", "image: not assessable"),
     ImageVerdict.UNLIKELY: ("⚠", "image: UNLIKELY"),
 }
-_CITED = {
+_CITED_TEXTS = {
     CitationMatch.VERBATIM: "verbatim",
     CitationMatch.SAME_MEANING: "same meaning",
     CitationMatch.PARTLY: "partly",
@@ -120,38 +124,40 @@ _CITED = {
 def mark_of(
     check: SentenceCheck | None, line: ReportLine | None = None, image: ImageMark | None = None
 ) -> Mark:
-    """How a sentence is shown: by its verdict, or as the reader's own where it cites nothing.
+    """The mark of a sentence: by its verdict, or as the reader's own words if it cites nothing.
 
     Args:
-        check: verdict on the sentence; None while there is none.
-        line: the sentence in its reader's hands.
-        image: what the image says of it; None where nothing reads the image.
+        check: verdict on the sentence; None before it is checked.
+        line: the sentence under review.
+        image: whether the image agrees; None if the encoder predicts no findings.
     """
     if line and line.decision in (Decision.EDITED, Decision.ADDED) and not line.sources:
-        return READERS_OWN
+        return _READERS_OWN
     if check is None:
-        return UNCHECKED
+        return _UNCHECKED
     if check.verdict is not Verdict.SUPPORTED:
-        return VERDICTS[check.verdict]
+        return _VERDICT_MARKS[check.verdict]
     if image is not None and image.verdict is ImageVerdict.UNLIKELY:
-        return AGAINST_IMAGE
-    agreed = image is not None and image.verdict is ImageVerdict.LIKELY
-    word = f"cited: {_CITED[check.citation_match]}"
-    return Mark("supported", "✓", word) if agreed else Mark("cited", "❝", word)
+        return _UNLIKELY
+    text = f"cited: {_CITED_TEXTS[check.citation_match]}"
+    agrees = image is not None and image.verdict is ImageVerdict.LIKELY
+    return Mark("supported", "✓", text) if agrees else Mark("cited", "❝", text)
 
 
-def image_icon(image: ImageMark) -> Mark:
-    """What the image says of a sentence, as in "◐ image: possible (edema 0.41)"."""
-    sign, word = IMAGE_MARKS[image.verdict]
-    if image.finding:
-        probability = "" if image.probability is None else f" {image.probability:.2f}"
-        word = f"{word} ({readable(image.finding)}{probability})"
-    return Mark(image.verdict.value.replace(" ", "-"), sign, word)
+def mark_of_image(image: ImageMark) -> Mark:
+    """Whether the image agrees, as in "◐ image: possible (probability of edema 0.41)"."""
+    sign, text = _IMAGE_MARKS[image.verdict]
+    if image.probability is not None:
+        # in words: "likely (fracture 0.06)" beside "No fracture." would read as a likely fracture
+        text += f" (probability of {finding_text(image.finding)} {image.probability:.2f})"
+    elif image.finding:
+        text += f" ({finding_text(image.finding)})"
+    return Mark(image.verdict.value.replace(" ", "-"), sign, text)
 
 
-def issue_words(issue: Issue) -> str:
-    """One reason in words."""
+def issue_text(issue: Issue) -> str:
+    """Why a sentence is not supported."""
     detail = issue.detail.replace("_", " ").removeprefix("device ")
-    text = _WORDS[issue.reason].format(detail)
+    text = _ISSUE_TEXTS[issue.reason].format(detail)
     contradicted = issue.conflict and issue.report_id
     return f"{text} ({issue.report_id} says otherwise)" if contradicted else text

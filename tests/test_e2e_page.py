@@ -1,4 +1,4 @@
-"""The page in Chromium against the running demo: nothing is faked."""
+"""The page in Chromium against the running demo, with nothing faked."""
 
 import json
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from support.page_driver import (
     open_page,
     outside_requests,
     upload,
+    upload_and_draft,
     wait_for_image,
 )
 
@@ -35,11 +36,10 @@ def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     context.close()
 
 
-def test_dicom_in_cited_draft_out_and_a_citation_leads_to_its_report(
+def test_a_dicom_image_is_drafted_and_a_citation_links_to_its_report(
     page: Page, image: Path
 ) -> None:
-    upload(page, image)
-    draft(page)
+    upload_and_draft(page, image)
     assert page.locator(".draft .line").count() >= 1
     citation = page.locator(".draft .cite").first
     target = citation.get_attribute("href")
@@ -52,13 +52,12 @@ def test_dicom_in_cited_draft_out_and_a_citation_leads_to_its_report(
     assert drafted in [mark.inner_text() for mark in card.locator("mark").all()]
 
 
-def test_every_screen_says_what_it_is(page: Page) -> None:
+def test_the_page_shows_the_ai_draft_notice(page: Page) -> None:
     expect(page.locator(".banner")).to_contain_text(NOTICE)
 
 
-def test_exports_hold_the_draft_and_the_notice(page: Page, image: Path) -> None:
-    upload(page, image)
-    draft(page)
+def test_exports_contain_the_draft_and_the_notice(page: Page, image: Path) -> None:
+    upload_and_draft(page, image)
     with page.expect_download() as text:
         page.click("button[data-form=text]")
     assert NOTICE in Path(text.value.path()).read_text()
@@ -72,14 +71,16 @@ def test_exports_hold_the_draft_and_the_notice(page: Page, image: Path) -> None:
         assert set(sentence["sources"]) <= known
 
 
-def test_the_example_needs_no_image(page: Page) -> None:
+def test_the_example_image_can_be_drafted(page: Page) -> None:
     page.click("#example")
     wait_for_image(page)
     draft(page)
     assert page.locator(".draft .line").count() >= 1
 
 
-def test_rubbish_is_refused_with_a_reason_and_no_traceback(page: Page, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused_with_a_reason_and_no_traceback(
+    page: Page, tmp_path: Path
+) -> None:
     path = tmp_path / "letter.pdf"
     path.write_bytes(b"%PDF-1.4 not an image")
     page.set_input_files("#upload input[type=file]", path)
@@ -92,26 +93,24 @@ def test_two_readers_see_nothing_of_each_other(
 ) -> None:
     other_context = browser.new_context()
     other = open_page(other_context.new_page(), demo.url)
-    upload(page, image)
-    draft(page)
+    upload_and_draft(page, image)
     assert other.locator(".draft .line").count() == 0
     assert other.locator(".viewer canvas").count() == 0
     assert image.name not in other.content()
     other_context.close()
 
 
-def test_the_page_asks_nobody_outside(browser: Browser, demo: Demo, image: Path) -> None:
+def test_the_page_contacts_no_other_host(browser: Browser, demo: Demo, image: Path) -> None:
     context = browser.new_context()
     page = context.new_page()
     outside = outside_requests(page, demo.url)
     open_page(page, demo.url)
-    upload(page, image)
-    draft(page)
+    upload_and_draft(page, image)
     context.close()
     assert outside == []
 
 
-def test_a_box_on_the_image_is_followed_by_the_evidence(page: Page, image: Path) -> None:
+def test_a_box_on_the_image_changes_the_evidence(page: Page, image: Path) -> None:
     upload(page, image)
     page.locator(".pane").focus()
     page.keyboard.press("b")

@@ -31,7 +31,7 @@ from rag.batch.inputs import list_images
 from rag.cli.main import app
 from rag.pacs import PacsError
 from rag.pacs.dicomweb import fetch_study, find_studies_of_day, store_report
-from reading_room.worklist import fetching
+from reading_room.worklist import dicomweb_fetcher
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +73,7 @@ def test_the_radiographs_of_today_come_into_the_worklists_folder(
     found = find_studies_of_day(orthanc.dicomweb, today)
     assert found[uids[0]] in (0, 1)
     assert not {uids[1], uids[2]} & found.keys()
-    fetching(orthanc.dicomweb, tmp_path)()
+    dicomweb_fetcher(orthanc.dicomweb, tmp_path)()
     taken = {str(dcmread(path).StudyInstanceUID) for path in tmp_path.rglob("*.dcm")}
     assert uids[0] in taken
     assert not {uids[1], uids[2]} & taken

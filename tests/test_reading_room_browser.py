@@ -1,4 +1,4 @@
-"""The page in Chromium with a fake encoder and model: scripts, keys, manners, several readers."""
+"""The page in Chromium with a fake encoder and model: viewer, keys, accessibility, readers."""
 
 import re
 import threading
@@ -14,7 +14,14 @@ from playwright.sync_api import Browser, Dialog, Page, expect
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 from support.gradio_warnings import GRADIO_WARNINGS
-from support.page_driver import chromium, draft, open_page, outside_requests, upload
+from support.page_driver import (
+    chromium,
+    draft,
+    open_page,
+    outside_requests,
+    upload,
+    upload_and_draft,
+)
 from support.small_room import Room, open_room, show_effusions
 
 from encoders.dicom.write import write_dx
@@ -64,7 +71,7 @@ def large_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def script(page: Page, module: str, body: str) -> Any:
-    """Run JavaScript with a module of ours as `m`."""
+    """Run JavaScript with one of our modules as `m`."""
     return page.evaluate(
         f"async () => {{ const m = await import('/reading-room/{module}.js'); {body} }}"
     )
@@ -79,9 +86,9 @@ def test_zoom_keeps_the_point_under_the_cursor(page: Page) -> None:
         let worst = 0;
         for (const turn of [0, 1, 2, 3]) for (const mirror of [false, true])
           for (const factor of [0.5, 1.1, 7]) for (const at of [{x: 0, y: 0}, {x: 700, y: 31}]) {
-            const viewport = m.fitted(image, screen, {turn, mirror});
+            const viewport = m.fitViewport(image, screen, {turn, mirror});
             const a = m.toImage(viewport, screen, at);
-            const b = m.toImage(m.zoomed(viewport, screen, at, factor), screen, at);
+            const b = m.toImage(m.zoomViewport(viewport, screen, at, factor), screen, at);
             worst = Math.max(worst, Math.abs(a.x - b.x), Math.abs(a.y - b.y));
           }
         return worst;
@@ -90,7 +97,7 @@ def test_zoom_keeps_the_point_under_the_cursor(page: Page) -> None:
     assert worst < 1e-6
 
 
-def test_image_to_screen_and_back_in_every_viewport(page: Page) -> None:
+def test_screen_and_image_points_convert_back_and_forth_in_every_viewport(page: Page) -> None:
     worst = script(
         page,
         "viewport",
@@ -98,8 +105,8 @@ def test_image_to_screen_and_back_in_every_viewport(page: Page) -> None:
         const screen = {width: 801, height: 599}, image = {width: 3000, height: 2000};
         let worst = 0;
         for (const turn of [0, 1, 2, 3]) for (const mirror of [false, true]) {
-          const fitted = m.fitted(image, screen, {turn, mirror});
-          const viewport = m.zoomed(fitted, screen, {x: 9, y: 8}, 3);
+          const fitted = m.fitViewport(image, screen, {turn, mirror});
+          const viewport = m.zoomViewport(fitted, screen, {x: 9, y: 8}, 3);
           for (const p of [{x: 0, y: 0}, {x: 2999, y: 17}]) {
             const q = m.toImage(viewport, screen, m.toScreen(viewport, screen, p));
             worst = Math.max(worst, Math.abs(p.x - q.x), Math.abs(p.y - q.y));
@@ -111,7 +118,7 @@ def test_image_to_screen_and_back_in_every_viewport(page: Page) -> None:
     assert worst < 1e-6
 
 
-def test_the_scale_bar_of_a_turned_image_measures_along_its_rows(page: Page) -> None:
+def test_the_scale_bar_of_a_rotated_image_uses_the_row_spacing(page: Page) -> None:
     bars = script(
         page,
         "overlay",
@@ -120,18 +127,18 @@ def test_the_scale_bar_of_a_turned_image_measures_along_its_rows(page: Page) -> 
     assert bars == [{"length": 100, "pixels": 500}, {"length": 200, "pixels": 500}]
 
 
-def test_a_quarter_turn_goes_clockwise_and_four_are_none(page: Page) -> None:
+def test_rotating_four_times_and_flipping_twice_restore_the_viewport(page: Page) -> None:
     right_of_middle, same, flipped = script(
         page,
         "viewport",
         """
         const screen = {width: 100, height: 100}, image = {width: 100, height: 100};
-        const up = m.fitted(image, screen), once = m.turned(up, 1);
+        const up = m.fitViewport(image, screen), once = m.rotateViewport(up, 1);
         const p = m.toScreen(once, screen, {x: 50, y: 0});
-        const four = m.turned(m.turned(m.turned(once, 1), 1), 1);
-        const twice = m.mirrored(m.mirrored(m.turned(up, 3)));
+        const four = m.rotateViewport(m.rotateViewport(m.rotateViewport(once, 1), 1), 1);
+        const twice = m.flipViewport(m.flipViewport(m.rotateViewport(up, 3)));
         return [[p.x, p.y], JSON.stringify(four) === JSON.stringify(up),
-                JSON.stringify(twice) === JSON.stringify(m.turned(up, 3))];
+                JSON.stringify(twice) === JSON.stringify(m.rotateViewport(up, 3))];
         """,
     )
     assert right_of_middle == [100, 50]  # the top of the image is now at the right
@@ -153,7 +160,7 @@ def test_a_quarter_turn_goes_clockwise_and_four_are_none(page: Page) -> None:
         ("SIGMOID", 4096, 0.8808),
     ],
 )
-def test_windows_are_those_of_the_standard(
+def test_windows_follow_the_dicom_standard(
     page: Page, shape: str, value: float, expected: float
 ) -> None:
     window = f"{{centre: 2048, width: 4096, shape: '{shape}'}}"
@@ -162,7 +169,7 @@ def test_windows_are_those_of_the_standard(
     )
 
 
-def test_dragging_sets_the_window_in_the_browser_alone(page: Page, image: Path) -> None:
+def test_dragging_sets_the_window_without_a_request(page: Page, image: Path) -> None:
     upload(page, image)
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
@@ -184,7 +191,7 @@ def test_dragging_sets_the_window_in_the_browser_alone(page: Page, image: Path) 
         expect(pane).to_have_attribute(f"data-{name}", str(value))
 
 
-def test_the_canvas_shows_what_the_reader_of_images_renders(page: Page, image: Path) -> None:
+def test_the_canvas_shows_the_pixels_of_read_image(page: Page, image: Path) -> None:
     from encoders.images.image_io import read_image  # noqa: PLC0415 - pydicom
 
     pixels = read_image(image).pixels
@@ -200,13 +207,11 @@ def test_the_canvas_shows_what_the_reader_of_images_renders(page: Page, image: P
         return [d[0], d[1], d[2], c.width, c.height]; }"""
     )
     assert shown[0] == shown[1] == shown[2]
-    near = pixels[height // 2 - 2 : height // 2 + 3, width // 2 - 2 : width // 2 + 3] * 255
-    assert near.min() - 1 <= shown[0] <= near.max() + 1
+    around_centre = pixels[height // 2 - 2 : height // 2 + 3, width // 2 - 2 : width // 2 + 3] * 255
+    assert around_centre.min() - 1 <= shown[0] <= around_centre.max() + 1
 
 
-def test_a_large_image_is_seen_before_all_its_pixels_and_stays_where_it_was(
-    page: Page, large_image: Path
-) -> None:
+def test_a_large_image_is_previewed_and_keeps_its_viewport(page: Page, large_image: Path) -> None:
     sizes: list[int] = []
     page.on(
         "response",
@@ -218,9 +223,9 @@ def test_a_large_image_is_seen_before_all_its_pixels_and_stays_where_it_was(
     fitted = pane.get_attribute("data-scale")
     page.keyboard.press("i")
     page.keyboard.press("+")
-    expect(pane).not_to_have_attribute("data-scale", str(fitted))  # it is painted a frame later
+    expect(pane).not_to_have_attribute("data-scale", str(fitted))  # rendered a frame later
     scale = pane.get_attribute("data-scale")
-    expect(pane).to_have_attribute("data-whole", "true")
+    expect(pane).to_have_attribute("data-full-resolution", "true")
     expect(pane).to_have_attribute("data-scale", str(scale))
     expect(pane.locator(".corner-turned")).to_contain_text("INVERTED")
     expect(pane.locator(".corner-zoom")).not_to_contain_text("preview")
@@ -229,8 +234,7 @@ def test_a_large_image_is_seen_before_all_its_pixels_and_stays_where_it_was(
 
 
 def test_draft_decide_and_sign_with_the_keyboard_alone(page: Page, room: Room, image: Path) -> None:
-    upload(page, image)
-    draft(page)
+    upload_and_draft(page, image)
     page.keyboard.press("Alt+2")
     first = page.locator(".draft .line").first
     expect(first).to_be_focused()
@@ -249,7 +253,7 @@ def test_draft_decide_and_sign_with_the_keyboard_alone(page: Page, room: Room, i
             max(page.locator(".draft .line").count() - line - 2, 0)
         )
     expect(page.locator(".draft .line.open")).to_have_count(0)
-    page.evaluate(  # what Alt+4 is on a Mac
+    page.evaluate(  # Alt+4 on a Mac
         "document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '¢', code: 'Digit4', "
         "altKey: true, bubbles: true}))"
     )
@@ -265,21 +269,19 @@ def test_draft_decide_and_sign_with_the_keyboard_alone(page: Page, room: Room, i
 
 
 @pytest.mark.parametrize("state", ["empty", "drafted"])
-def test_axe_has_no_serious_finding(page: Page, image: Path, state: str) -> None:
+def test_axe_reports_no_serious_violation(page: Page, image: Path, state: str) -> None:
     if state == "drafted":
-        upload(page, image)
-        draft(page)
-    found = Axe().run(page).response["violations"]
-    grave = [
-        f"{each['id']}: {each['help']}: {[node['html'][:120] for node in each['nodes']][:3]}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
+        upload_and_draft(page, image)
+    serious = [
+        f"{found['id']}: {found['help']}: {[node['html'][:120] for node in found['nodes']][:3]}"
+        for found in Axe().run(page).response["violations"]
+        if found["impact"] in ("serious", "critical")
     ]
-    assert grave == []
+    assert serious == []
 
 
 @pytest.mark.parametrize("readers", [2, 8])
-def test_readers_side_by_side_see_their_own(
+def test_parallel_readers_see_only_their_own_study(
     browser: Browser, url: str, image: Path, tmp_path: Path, readers: int
 ) -> None:
     contexts = [browser.new_context() for _ in range(readers)]
@@ -307,7 +309,7 @@ def test_readers_side_by_side_see_their_own(
         context.close()
 
 
-def test_nobody_outside_is_asked_and_the_page_works_without_a_network(
+def test_the_page_works_offline_and_contacts_no_other_host(
     browser: Browser, url: str, image: Path
 ) -> None:
     context = browser.new_context()
@@ -315,35 +317,34 @@ def test_nobody_outside_is_asked_and_the_page_works_without_a_network(
     page = context.new_page()
     outside = outside_requests(page, url)
     open_page(page, url)
-    upload(page, image)
-    draft(page)
+    upload_and_draft(page, image)
     context.close()
     assert outside == []
 
 
 @contextmanager
-def held(patch: pytest.MonkeyPatch, owner: object, name: str) -> Iterator[threading.Event]:
-    """Calls of a method wait until the block has ended; gives the sign that one has begun."""
-    real, begun, ended = getattr(owner, name), threading.Event(), threading.Event()
+def blocked(patch: pytest.MonkeyPatch, owner: object, name: str) -> Iterator[threading.Event]:
+    """Block calls of a method until the block ends; yields an event set by the first call."""
+    method, called, released = getattr(owner, name), threading.Event(), threading.Event()
 
-    def waiting(*args: Any) -> Any:
-        begun.set()
-        ended.wait(60)
-        return real(*args)
+    def wait_and_call(*args: Any) -> Any:
+        called.set()
+        released.wait(60)
+        return method(*args)
 
-    patch.setattr(owner, name, waiting)
+    patch.setattr(owner, name, wait_and_call)
     try:
-        yield begun
+        yield called
     finally:
-        ended.set()
+        released.set()
         patch.undo()
 
 
-def test_what_a_reader_does_while_the_page_works_stays(
+def test_actions_during_a_slow_request_are_kept(
     page: Page, room: Room, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload(page, image)
-    with held(monkeypatch, room.llm, "status") as asked:
+    with blocked(monkeypatch, room.llm, "status") as asked:
         page.click("#draft-it")
         assert asked.wait(60)
         page.keyboard.press("Alt+1")
@@ -352,10 +353,10 @@ def test_what_a_reader_does_while_the_page_works_stays(
         page.wait_for_selector("#evidence .region-evidence")
     page.wait_for_selector(".draft .line[tabindex]")
     expect(page.locator("#evidence .region-evidence")).to_have_count(1)
-    with held(monkeypatch, ReportPipeline, "search_regions") as searching:
+    with blocked(monkeypatch, ReportPipeline, "search_regions") as searching:
         page.keyboard.press("Alt+1")
         page.keyboard.press("ArrowLeft")
-        page.wait_for_timeout(500)  # longer than the pause before the server is asked
+        page.wait_for_timeout(500)  # longer than the pause before the request
         assert searching.wait(60)
         page.keyboard.press("Alt+2")
         page.keyboard.press("a")
@@ -365,13 +366,12 @@ def test_what_a_reader_does_while_the_page_works_stays(
     expect(page.locator(".draft .line.accepted")).to_have_count(1)
 
 
-def test_an_editor_stays_open_when_an_earlier_decision_arrives(
+def test_an_editor_stays_open_when_an_earlier_decision_is_answered(
     page: Page, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upload(page, image)
-    draft(page)
+    upload_and_draft(page, image)
     page.keyboard.press("Alt+2")
-    with held(monkeypatch, controllers, "act") as accepting:
+    with blocked(monkeypatch, controllers, "act") as accepting:
         page.keyboard.press("a")
         assert accepting.wait(60)
         page.keyboard.press("e")
@@ -384,13 +384,13 @@ def test_an_editor_stays_open_when_an_earlier_decision_arrives(
     expect(page.locator(".editor")).to_have_count(0)
 
 
-def test_a_draft_does_not_appear_beside_an_image_that_was_opened_meanwhile(
+def test_a_draft_is_dropped_if_another_image_was_opened_meanwhile(
     page: Page, room: Room, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other.dcm"
     other.write_bytes(b"other" + image.read_bytes()[5:])
     upload(page, image)
-    with held(monkeypatch, room.llm, "status") as asked:
+    with blocked(monkeypatch, room.llm, "status") as asked:
         page.click("#draft-it")
         assert asked.wait(60)
         page.click('#upload [aria-label*="lear"], #upload [aria-label*="emove"]')
@@ -402,9 +402,8 @@ def test_a_draft_does_not_appear_beside_an_image_that_was_opened_meanwhile(
     assert page.locator(".draft .line").count() > 0
 
 
-def test_a_new_draft_asks_before_it_takes_the_place_of_decisions(page: Page, image: Path) -> None:
-    upload(page, image)
-    draft(page)
+def test_a_new_draft_asks_before_it_discards_decisions(page: Page, image: Path) -> None:
+    upload_and_draft(page, image)
     page.keyboard.press("Alt+2")
     page.keyboard.press("a")
     expect(page.locator(".draft .line.accepted")).to_have_count(1)
@@ -423,9 +422,8 @@ def test_a_new_draft_asks_before_it_takes_the_place_of_decisions(page: Page, ima
     assert asked == [strings.DRAFT_WORDS["redraft"].format(1)] * 2
 
 
-def test_text_of_a_reader_is_text(page: Page, image: Path) -> None:
-    upload(page, image)
-    draft(page)
+def test_text_typed_by_a_reader_is_escaped(page: Page, image: Path) -> None:
+    upload_and_draft(page, image)
     page.fill("[data-add=findings]", "<img src=x onerror=window.hit=1>")
     page.press("[data-add=findings]", "Enter")
     expect(page.locator(".draft .line.added .text")).to_have_text(
@@ -434,25 +432,26 @@ def test_text_of_a_reader_is_text(page: Page, image: Path) -> None:
     assert page.evaluate("window.hit") is None
 
 
-def test_without_a_model_the_evidence_is_there(page: Page, room: Room, image: Path) -> None:
+def test_without_a_language_model_the_evidence_is_usable(
+    page: Page, room: Room, image: Path
+) -> None:
     upload(page, image)
     room.llm.status = lambda prompt: 500
     try:
         draft(page)
     finally:
         room.llm.status = lambda prompt: 200
-    expect(page.locator(".no-draft")).to_contain_text("evidence stays usable")
+    expect(page.locator(".no-draft")).to_contain_text("evidence is still usable")
     assert page.locator(".card").count() > 0
     page.locator(".sentence[data-use]").first.click()
     expect(page.locator(".draft .line.added")).to_have_count(1)
 
 
-def test_a_sentence_shows_where_its_finding_would_be(
+def test_pointing_at_a_sentence_outlines_its_finding(
     page: Page, room: Room, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show_effusions(room.pipeline.encoder, monkeypatch)
-    upload(page, image)
-    draft(page)
+    upload_and_draft(page, image)
     for text in ("Small right pleural effusion.", "No pleural effusion."):
         page.fill("input[data-add=findings]", text)
         page.press("input[data-add=findings]", "Enter")
@@ -477,51 +476,49 @@ def test_a_sentence_shows_where_its_finding_would_be(
     expect(contour).to_have_count(0)
     page.locator(".pane").focus()
     page.keyboard.press("l")
-    expect(contour).to_have_count(1)  # of the sentence that was looked at last
+    expect(contour).to_have_count(1)  # of the sentence pointed at last
 
 
-def point(page: Page, image: Path) -> None:
-    """Drag a box with the region tool."""
+def mark_box(page: Page, image: Path) -> None:
+    """Open an image and drag a box on it with the region tool."""
     upload(page, image)
     page.locator(".pane").focus()
     page.keyboard.press("b")
     box = page.locator(".pane").bounding_box()
     assert box
-    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    page.mouse.move(middle[0] - 60, middle[1] - 50)
+    centre = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(centre[0] - 60, centre[1] - 50)
     page.mouse.down()
-    page.mouse.move(middle[0], middle[1] + 30, steps=4)
+    page.mouse.move(centre[0], centre[1] + 30, steps=4)
     page.mouse.up()
     page.wait_for_selector("#evidence .region-evidence")
 
 
-def retrieved(page: Page) -> list[str | None]:
-    """Reports retrieved for the region; others are there because a sentence cites them."""
+def retrieved_ids(page: Page) -> list[str | None]:
+    """Cards retrieved for the region; the others are cited by a sentence."""
     ranked = page.locator("#evidence .card:is(.new, .same, .up, .down)")
     return [card.get_attribute("id") for card in ranked.all()]
 
 
-def test_a_box_on_the_image_draws_the_evidence_and_can_be_undone(page: Page, image: Path) -> None:
-    point(page, image)
+def test_a_box_changes_the_evidence_and_can_be_cleared(page: Page, image: Path) -> None:
+    mark_box(page, image)
     expect(page.locator(".pane svg .region")).to_have_count(1)
     expect(page.locator(".pane svg .heat")).to_have_count(1)
-    drawn = retrieved(page)
+    with_region = retrieved_ids(page)
     assert page.locator(".card.new").count() >= 1
     assert page.locator(".card.dropped").count() >= 1
     page.click("[data-act=redraft]")
     page.wait_for_selector(".draft .line[tabindex], .no-draft")
-    assert retrieved(page) == drawn
+    assert retrieved_ids(page) == with_region
     page.click("[data-act=clear-regions]")
     expect(page.locator("#evidence .region-evidence")).to_have_count(0)
     expect(page.locator(".pane svg .region")).to_have_count(0)
-    assert not retrieved(page)
+    assert not retrieved_ids(page)
     assert page.locator("#evidence .card.dropped").count() >= 1
 
 
-def test_a_box_stays_on_the_image_when_a_prior_comes_beside_it(
-    page: Page, image: Path, tmp_path: Path
-) -> None:
-    point(page, image)
+def test_a_box_stays_when_a_prior_is_opened(page: Page, image: Path, tmp_path: Path) -> None:
+    mark_box(page, image)
     earlier = dcmread(image)
     earlier.SOPInstanceUID = earlier.file_meta.MediaStorageSOPInstanceUID = "1.2.9.61.1"
     earlier.StudyInstanceUID, earlier.StudyDate = "1.2.9.61", "20010301"
@@ -537,14 +534,14 @@ def test_a_box_stays_on_the_image_when_a_prior_comes_beside_it(
     expect(page.locator("#evidence .region-evidence")).to_have_count(0)
 
 
-def test_a_drag_that_ended_is_not_ended_again(page: Page, image: Path) -> None:
-    point(page, image)
+def test_a_finished_drag_does_not_end_twice(page: Page, image: Path) -> None:
+    mark_box(page, image)
     page.locator(".pane").first.dispatch_event("pointercancel")
     page.wait_for_timeout(300)
     expect(page.locator(".pane svg .region")).to_have_count(1)
 
 
-def test_a_region_with_the_keyboard_alone(page: Page, image: Path) -> None:
+def test_a_region_can_be_marked_with_the_keyboard_alone(page: Page, image: Path) -> None:
     upload(page, image)
     page.keyboard.press("Alt+1")
     page.keyboard.press("b")
@@ -553,7 +550,7 @@ def test_a_region_with_the_keyboard_alone(page: Page, image: Path) -> None:
     expect(region).to_have_count(1)
     page.wait_for_selector("#evidence .region-evidence")
     x, width = (float(region.get_attribute(name) or 0) for name in ("x", "width"))
-    page.keyboard.press("h")  # flipped: an arrow still moves it where it points
+    page.keyboard.press("h")  # flipped: an arrow still moves the box where it points
     page.keyboard.press("ArrowLeft")
     page.wait_for_timeout(100)
     flipped = float(region.get_attribute("x") or 0)
@@ -568,7 +565,7 @@ def test_a_region_with_the_keyboard_alone(page: Page, image: Path) -> None:
     assert x > 0
 
 
-def test_fixations_of_a_file_are_a_region_and_rubbish_is_none(
+def test_a_gaze_file_marks_a_region_and_other_tables_are_refused(
     page: Page, image: Path, tmp_path: Path
 ) -> None:
     upload(page, image)
@@ -601,6 +598,8 @@ def test_fixations_of_a_file_are_a_region_and_rubbish_is_none(
         ("", None),
     ],
 )
-def test_tables_of_fixations(page: Page, table: str, expected: list[list[float]] | None) -> None:
+def test_fixation_tables_are_parsed(
+    page: Page, table: str, expected: list[list[float]] | None
+) -> None:
     found = script(page, "gaze", f"return m.parseGaze({table!r}, {{width: 2000, height: 1000}});")
     assert found == (None if expected is None else [pytest.approx(row) for row in expected])

@@ -1,4 +1,4 @@
-"""Health, readiness, metrics and log lines of the page's server."""
+"""Health, readiness, metrics and logs of the page's server."""
 
 import io
 import json
@@ -18,8 +18,8 @@ from support.small_room import Room, open_room
 from demo.phantom import write_phantom_dicom
 from rag.cli.main import _JsonFormatter
 from rag.settings import LlmSettings
-from reading_room.login import hashed
-from reading_room.server import add_monitoring, readiness
+from reading_room.login import hash_password
+from reading_room.server import add_monitoring_routes, readiness
 
 pytestmark = [pytest.mark.slow, *GRADIO_WARNINGS]
 
@@ -27,13 +27,13 @@ pytestmark = [pytest.mark.slow, *GRADIO_WARNINGS]
 @pytest.fixture(scope="module")
 def url(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     users = tmp_path_factory.mktemp("users") / "users"
-    users.write_text(f"roe:{hashed('secret')}\n")
+    users.write_text(f"roe:{hash_password('secret')}\n")
     with open_room(room, users=users) as url:
         yield url
 
 
-def scraped(url: str) -> dict[str, float]:
-    """Every sample of ours, as a Prometheus client reads it."""
+def scrape(url: str) -> dict[str, float]:
+    """Our metrics, as a Prometheus client parses them."""
     answer = httpx.get(f"{url}metrics", auth=("roe", "secret"))
     assert answer.headers["content-type"].startswith("text/plain")
     return {
@@ -44,51 +44,51 @@ def scraped(url: str) -> dict[str, float]:
     }
 
 
-def test_drafts_and_failures_are_counted_and_nobody_is_named(url: str, tmp_path: Path) -> None:
+def test_metrics_count_drafts_and_failures_and_name_nobody(url: str, tmp_path: Path) -> None:
     write_phantom_dicom(tmp_path / "a.dcm", seed=1, size=256)
     image = dcmread(tmp_path / "a.dcm")
     image.PatientName, image.PatientID = "Quibblewick^Thaddeus", "MRN-998877"
     image.save_as(tmp_path / "a.dcm")
-    before = scraped(url)
+    before = scrape(url)
     for content in ((tmp_path / "a.dcm").read_bytes(), b"\x89PNG\r\n\x1a\n broken"):
         files = {"image": content}
         httpx.post(f"{url}api/draft", files=files, auth=("roe", "secret"), timeout=60)
-    after = scraped(url)
+    after = scrape(url)
 
-    def more(name: str) -> float:
+    def increase(name: str) -> float:
         return after[name] - before.get(name, 0)
 
-    assert more("cxr_rag_drafts_total['', 'ok']") == 1
-    assert more("cxr_rag_drafts_total['ImageReadError', 'failed']") == 1
-    assert more("cxr_rag_draft_seconds_count['generate']") == 1
-    assert more("cxr_rag_draft_seconds_sum['total']") > 0
+    assert increase("cxr_rag_drafts_total['', 'ok']") == 1
+    assert increase("cxr_rag_drafts_total['ImageReadError', 'failed']") == 1
+    assert increase("cxr_rag_draft_seconds_count['generate']") == 1
+    assert increase("cxr_rag_draft_seconds_sum['total']") > 0
     text = httpx.get(f"{url}metrics", auth=("roe", "secret")).text.lower()
     assert not [word for word in ("quibblewick", "998877", "roe", "a.dcm") if word in text]
 
 
-def test_only_the_probes_need_no_login(url: str) -> None:
+def test_only_health_and_readiness_need_no_login(url: str) -> None:
     assert httpx.get(f"{url}healthz").json() == {"status": "ok"}
     assert httpx.get(f"{url}readyz").status_code == 200
     assert httpx.get(f"{url}metrics").status_code == 401
     assert httpx.get(f"{url}healthz/..").status_code == 401
 
 
-def test_it_is_ready_when_index_and_model_answer(room: Room) -> None:
-    there = LlmSettings(url=room.llm.url)
-    away = LlmSettings(url="http://127.0.0.1:9/v1")
-    assert readiness(room.pipeline, there) == {"index": True, "llm": True}
-    assert readiness(room.pipeline, away) == {"index": True, "llm": False}
-    assert readiness(room.pipeline, LlmSettings(enabled=False, url=away.url))["llm"]
-    server, asked = FastAPI(), []
-    add_monitoring(server, lambda: asked.append(1) or {"index": True, "llm": False})
+def test_the_page_is_ready_when_index_and_model_answer(room: Room) -> None:
+    running = LlmSettings(url=room.llm.url)
+    down = LlmSettings(url="http://127.0.0.1:9/v1")
+    assert readiness(room.pipeline, running) == {"index": True, "llm": True}
+    assert readiness(room.pipeline, down) == {"index": True, "llm": False}
+    assert readiness(room.pipeline, LlmSettings(enabled=False, url=down.url))["llm"]
+    server, calls = FastAPI(), []
+    add_monitoring_routes(server, lambda: calls.append(1) or {"index": True, "llm": False})
     client = TestClient(server)
-    answers = [client.get("/readyz") for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [503] * 3
-    assert answers[0].json() == {"index": True, "llm": False}
-    assert len(asked) == 1
+    responses = [client.get("/readyz") for _ in range(3)]
+    assert [answer.status_code for answer in responses] == [503] * 3
+    assert responses[0].json() == {"index": True, "llm": False}
+    assert len(calls) == 1
 
 
-def test_a_log_line_can_be_one_json_object() -> None:
+def test_a_log_record_is_one_json_line() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_JsonFormatter())
@@ -97,6 +97,6 @@ def test_a_log_line_can_be_one_json_object() -> None:
     logger.error("draft %s\nfailed", 7, exc_info=ValueError("odd"))
     logger.removeHandler(handler)
     (line,) = stream.getvalue().splitlines()
-    told = json.loads(line)
-    assert (told["level"], told["message"]) == ("ERROR", "draft 7\nfailed")
-    assert "ValueError: odd" in told["exception"]
+    record = json.loads(line)
+    assert (record["level"], record["message"]) == ("ERROR", "draft 7\nfailed")
+    assert "ValueError: odd" in record["exception"]

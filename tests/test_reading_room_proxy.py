@@ -1,4 +1,4 @@
-"""The page behind nginx, below a path: what docs/operations.md tells people to write works."""
+"""The page behind nginx, under a path, with the configuration of docs/operations.md."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ import httpx
 import pytest
 from support.gradio_warnings import GRADIO_WARNINGS
 from support.orthanc import free_port
-from support.page_driver import chromium, draft, open_page, upload
+from support.page_driver import chromium, open_page, upload_and_draft
 from support.small_room import Room, open_room
 
 DOCS = Path(__file__).parent.parent / "docs" / "operations.md"
@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.slow, *GRADIO_WARNINGS]
 
 
 @pytest.fixture(scope="module")
-def below(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of the page below /cxr/ of an nginx of our own."""
+def proxied_url(room: Room, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page under /cxr/ of a local nginx."""
     assert NGINX, "nginx is not installed; `make test` installs or names it"
     folder = tmp_path_factory.mktemp("nginx")
     (block,) = re.findall(r"```nginx\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
@@ -62,26 +62,25 @@ def _wait_for(address: str) -> None:
     raise AssertionError(f"nothing answers at {address}")
 
 
-def test_page_upload_draft_and_export_work_below_a_path(
-    below: str, room: Room, image: Path, tmp_path: Path
+def test_upload_draft_and_export_work_under_a_path(
+    proxied_url: str, room: Room, image: Path, tmp_path: Path
 ) -> None:
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 1366, "height": 768})
-        outside: list[str] = []
-        page.on("request", lambda request: outside.append(request.url))
-        open_page(page, below)
-        upload(page, image)
-        draft(page)
+        requested: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
+        open_page(page, proxied_url)
+        upload_and_draft(page, image)
         assert page.locator(".draft .line[tabindex]").count() > 0
         with page.expect_download() as download:
             page.click("button[data-form] >> nth=0")
         download.value.save_as(tmp_path / "report")
         assert "not for clinical use" in (tmp_path / "report").read_text(encoding="utf-8")
-        ours = (below, "data:", "blob:")
-        assert [url for url in outside if not url.startswith(ours)] == []
+        own = (proxied_url, "data:", "blob:")
+        assert [url for url in requested if not url.startswith(own)] == []
 
 
-def test_a_draft_by_http_below_a_path(below: str, image: Path) -> None:
-    answer = httpx.post(f"{below}api/draft", files={"image": image.read_bytes()}, timeout=120)
+def test_the_api_works_under_a_path(proxied_url: str, image: Path) -> None:
+    answer = httpx.post(f"{proxied_url}api/draft", files={"image": image.read_bytes()}, timeout=120)
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
-    assert httpx.get(below.rstrip("/")).headers["location"].endswith("/cxr/")
+    assert httpx.get(proxied_url.rstrip("/")).headers["location"].endswith("/cxr/")

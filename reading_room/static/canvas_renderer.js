@@ -1,32 +1,31 @@
-// Renders the visible part of an image: codes, through a viewport and a lookup table, to screen pixels.
+// Renders the visible part of an image: codes to screen pixels, by a viewport and a colour table.
 //
-// Plain loops over typed arrays: WebGL would be faster, but a hospital's remote desktops have no GPU.
+// Plain loops over typed arrays: WebGL would be faster, but remote desktops in hospitals have no GPU.
 
-import { inverse } from "./viewport.js";
+import { screenToImageCoefficients } from "./viewport.js";
 
 export const BLACK = 0xff000000;
 
-/** Little-endian RGBA of every grey of a table. */
+/** Little-endian RGBA for every grey value of a table. */
 export function colourTable(table) {
   const colours = new Uint32Array(table.length);
   for (let i = 0; i < table.length; i++) colours[i] = BLACK | (table[i] * 0x010101);
   return colours;
 }
 
-/** The coarsest level that still has a pixel for every screen pixel. */
+/** Index of the coarsest level with at least one pixel per screen pixel. */
 export function pyramidLevel(scale, count) {
   return Math.min(Math.max(Math.floor(Math.log2(1 / scale)), 0), count - 1);
 }
 
 /**
- * Fill `pixels` (Uint32, width by height) with the image as seen in this viewport.
- * Between image pixels it is interpolated, in codes, so that the window acts on what was measured.
+ * Fill `pixels` (Uint32, width by height) with the image as seen in this viewport. Codes are
+ * interpolated, not grey values, so that the window acts on what was measured.
  */
 export function render(pixels, screen, { levels, image: full }, viewport, colours) {
-  const at = pyramidLevel(viewport.scale, levels.length);
-  const level = levels[at];
+  const level = levels[pyramidLevel(viewport.scale, levels.length)];
   const [sx, sy] = [level.width / full.width, level.height / full.height];
-  const [a, b, c, d, e, f] = inverse(viewport, screen);
+  const [a, b, c, d, e, f] = screenToImageCoefficients(viewport, screen);
   const steps = { du: a * sx, dv: d * sy };
   for (let row = 0; row < screen.height; row++) {
     const u = (a * 0.5 + b * (row + 0.5) + c) * sx - 0.5;
@@ -48,16 +47,16 @@ function renderRow(line, { width, height, codes, hidden }, { u, v, du, dv }, col
     const y = v < 0 ? 0 : v > bottom ? bottom : v;
     const x0 = x | 0;
     const y0 = y | 0;
-    const at = y0 * width + x0;
+    const topLeft = y0 * width + x0;
     if (hidden !== null && hidden[Math.round(y) * width + Math.round(x)]) {
       line[i] = BLACK;
       continue;
     }
-    const east = x0 < right ? 1 : 0;
-    const south = y0 < bottom ? width : 0;
+    const toRight = x0 < right ? 1 : 0;
+    const bottomLeft = topLeft + (y0 < bottom ? width : 0);
     const fx = x - x0;
-    const north = codes[at] + (codes[at + east] - codes[at]) * fx;
-    const below = codes[at + south] + (codes[at + south + east] - codes[at + south]) * fx;
-    line[i] = colours[(north + (below - north) * (y - y0) + 0.5) | 0];
+    const above = codes[topLeft] + (codes[topLeft + toRight] - codes[topLeft]) * fx;
+    const below = codes[bottomLeft] + (codes[bottomLeft + toRight] - codes[bottomLeft]) * fx;
+    line[i] = colours[(above + (below - above) * (y - y0) + 0.5) | 0];
   }
 }

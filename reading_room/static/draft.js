@@ -1,10 +1,10 @@
 // Mouse and keys in the draft: move, accept, edit, remove, add. The server renders the result.
 
-import { stepped } from "./steps.js";
+import { moveFocus } from "./move_focus.js";
 
-const editors = new Map(); // key of a sentence that is being edited: its editor, and its text then
+const editors = new Map(); // by key of the sentence: its editor, and its text when it was opened
 
-/** Wire the draft's element; `words` are strings of the page. */
+/** Set up the draft; `words` are strings of the page. */
 export function mount(element, { watch, trigger, words }) {
   const act = (op, data = {}) => trigger("act", { op, ...data });
   const lines = () => [...element.querySelectorAll(".line[tabindex]")];
@@ -18,7 +18,7 @@ export function mount(element, { watch, trigger, words }) {
     showSources(null);
   });
 
-  // A new draft takes the place of what was decided: ask before, whichever button makes it.
+  // A new draft discards the decisions: ask first, whichever button starts it.
   document.addEventListener("click", (event) => {
     const decided = lines().filter((line) => !line.classList.contains("open")).length;
     if (!decided || !event.target.closest("#draft-it, button[data-act=redraft]")) return;
@@ -57,7 +57,7 @@ export function mount(element, { watch, trigger, words }) {
     if (event.relatedTarget) delete element.dataset.focus;
   });
 
-  /** Show what a sentence rests on, highlight the reports, and show its findings on the image. */
+  /** Show the sources of a sentence, highlight their reports, and show its findings on the image. */
   function showSources(line) {
     for (const card of document.querySelectorAll(".card.highlighted")) card.classList.remove("highlighted");
     const detail = JSON.parse(line?.dataset.regions ?? "[]");
@@ -74,17 +74,16 @@ export function mount(element, { watch, trigger, words }) {
   }
 }
 
-/** One key on a sentence; true if it was handled. */
+/** Handle a key on a sentence; true if it was handled. */
 export function handleKey(event, line, lines, act, words) {
-  const number = { line: Number(line.dataset.line) };
-  const at = lines.indexOf(line);
-  if (stepped(event, lines, line)) return true;
+  const key = { line: Number(line.dataset.line) };
+  if (moveFocus(event, lines, line)) return true;
   if (event.target.matches("button, a") && event.key === "Enter") return false;
   switch (event.key) {
-    case "a": act("accept", number); focus(lines[at + 1]); return true;
+    case "a": act("accept", key); focus(lines[lines.indexOf(line) + 1]); return true;
     case "A": act("accept-supported"); return true;
     case "e": case "Enter": edit(line, act, words); return true;
-    case "x": case "Delete": act("remove", number); return true;
+    case "x": case "Delete": act("remove", key); return true;
     case "u": act("undo"); return true;
     case "n": return focus(line.closest("section").querySelector("input[data-add]"));
     default: return false;
@@ -96,7 +95,7 @@ function focus(element) {
   return true;
 }
 
-/** One sentence can be reached with Tab, the others with the arrow keys. */
+/** Tab reaches one sentence; the arrow keys reach the others. */
 function setTabStop(lines, current) {
   const chosen = lines.includes(current) ? current : lines[0];
   for (const line of lines) line.tabIndex = line === chosen ? 0 : -1;
@@ -108,10 +107,10 @@ function add(input, act) {
   input.value = "";
 }
 
-/** Editors of sentences that are as they were stay open, whatever else has changed in the draft. */
+/** Editors stay open unless their sentence has changed, whatever else has changed in the draft. */
 function keepEditors(lines) {
   for (const [key, { editor, field, text }] of editors) {
-    const line = lines.find((each) => each.dataset.line === key);
+    const line = lines.find((candidate) => candidate.dataset.line === key);
     if (textOf(line) !== text) {
       editor.remove();
       editors.delete(key);
@@ -126,7 +125,7 @@ function textOf(line) {
   return line?.querySelector(".text").textContent;
 }
 
-/** The sentence as a text field; Enter saves, Escape leaves it as it was. */
+/** Edit a sentence in a text field; Enter saves, Escape cancels. */
 function edit(line, act, words) {
   if (line.querySelector(".editor")) return;
   const text = textOf(line);
@@ -139,7 +138,7 @@ function edit(line, act, words) {
   const close = () => { editors.delete(line.dataset.line); editor.remove(); line.focus(); };
   const save = () => {
     if (field.value.trim().replace(/\s+/g, " ") === text) return close();
-    field.readOnly = true; // until the server has answered; what it refuses can be corrected
+    field.readOnly = true; // until the server has answered; if it refuses, the text can be corrected
     setTimeout(() => { field.readOnly = false; }, 2000);
     act("edit", { line: Number(line.dataset.line), text: field.value });
     return undefined;
@@ -156,10 +155,10 @@ function edit(line, act, words) {
   field.setSelectionRange(text.length, text.length);
 }
 
-function button(text, work) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = text;
-  made.addEventListener("click", (event) => { event.stopPropagation(); work(); });
-  return made;
+function button(text, onClick) {
+  const element = document.createElement("button");
+  element.type = "button";
+  element.textContent = text;
+  element.addEventListener("click", (event) => { event.stopPropagation(); onClick(); });
+  return element;
 }

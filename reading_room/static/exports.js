@@ -1,15 +1,15 @@
-// A button for each form of export; the file is fetched as soon as the server has made it.
+// The export buttons; a file is downloaded as soon as the server has made it.
 
-/** Wire the buttons. */
+/** Set up the buttons. */
 export function mount(element, { props, watch, trigger }) {
-  let fetched = "";
+  let downloaded = "";
   const show = () => {
     const { forms = [], file = "" } = props.value ?? {};
     for (const button of element.querySelectorAll("button[data-form]")) {
       button.disabled = !forms.includes(button.dataset.form);
     }
-    if (!file || file === fetched) return;
-    fetched = file;
+    if (!file || file === downloaded) return;
+    downloaded = file;
     const link = document.createElement("a");
     link.href = file;
     link.download = "";

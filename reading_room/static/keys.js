@@ -1,7 +1,7 @@
-// Keys that work everywhere: the help, and a way to each panel. All but "?" need Alt, so that they
-// cannot be hit while typing, nor by a screen reader's own commands.
+// Keys that work everywhere: the help, and the focus for each panel. All but "?" need Alt, so that
+// neither typing nor a screen reader's commands trigger them.
 
-const PLACES = { // the first of each that is there
+const FOCUS_TARGETS = { // the first that exists
   "1": [".pane", "#upload button"],
   "2": ["#draft .line[tabindex='0']", "#draft-it"],
   "3": ["#evidence .card"],
@@ -9,11 +9,11 @@ const PLACES = { // the first of each that is there
   "5": ["#prior .prior", "#add-prior button"],
 };
 
-// With Alt a Mac types another sign ("™" for 2): then the place of the key on the board counts.
-const pressed = ({ key, code }) =>
+// With Alt a Mac types another character ("™" for 2): then the physical key counts.
+const keyOf = ({ key, code }) =>
   (/^\w$/.test(key) ? key : /^(?:Digit|Key)(\w)$/.exec(code)?.[1] ?? "").toLowerCase();
 
-/** Wire the help dialog inside `element`, and the keys of the page. */
+/** Set up the help dialog in `element`, and the keys of the page. */
 export function mount(element) {
   const help = element.querySelector("dialog.help");
   element.querySelector("button.help").addEventListener("click", () => help.showModal());
@@ -23,11 +23,11 @@ export function mount(element) {
     const typing = event.target.matches("input, textarea, select, [contenteditable]");
     if (event.key === "?" && !typing) {
       help.open ? help.close() : help.showModal();
-    } else if (event.altKey && PLACES[pressed(event)]) {
-      PLACES[pressed(event)].map((place) => document.querySelector(place)).find(Boolean)?.focus();
-    } else if (event.altKey && pressed(event) === "0" && list) {
+    } else if (event.altKey && FOCUS_TARGETS[keyOf(event)]) {
+      FOCUS_TARGETS[keyOf(event)].map((selector) => document.querySelector(selector)).find(Boolean)?.focus();
+    } else if (event.altKey && keyOf(event) === "0" && list) {
       list.click();
-    } else if (event.altKey && pressed(event) === "d") {
+    } else if (event.altKey && keyOf(event) === "d") {
       document.querySelector("#draft-it").click();
     } else {
       return;

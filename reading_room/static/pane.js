@@ -1,23 +1,23 @@
-// One image on the page: canvas, overlay, window and viewport. Makes no request.
+// One image of the viewer: canvas, overlay, window and viewport. Makes no request.
 
 import { pyramid } from "./image.js";
-import { dragged, histogram, presetWindow, storedTable, windowTable } from "./voi_lut.js";
+import { dragWindow, histogram, presetWindow, storedTable, windowTable } from "./voi_lut.js";
 import { colourTable, render } from "./canvas_renderer.js";
-import { fitted, mirrored, panned, toImage, turned, zoomed } from "./viewport.js";
-import { Regions, boxOf } from "./regions.js";
+import { fitViewport, flipViewport, panViewport, rotateViewport, toImage, zoomViewport } from "./viewport.js";
+import { Regions, boxBetween } from "./regions.js";
 import { findingElements, lengthText, lineElements, ratioText, regionElements, scaleBar } from "./overlay.js";
 
-const MAX_SIDE = 8192; // a side of the canvas, whatever the page's layout does
-const HISTOGRAM_PIXELS = 1_000_000; // pixels are enough for the presets of a large image
+const MAX_SIDE = 8192; // of the canvas, whatever the page's layout
+const HISTOGRAM_PIXELS = 1_000_000; // a sample is enough for the presets
 
 let paneCount = 0;
 
 export class Pane {
   /**
-   * @param root element with a canvas, an svg and the corner texts of `image_panel.py`
-   * @param image what `readImage` returned
+   * @param root element of `viewer.html` with a canvas, an svg and the corner labels
+   * @param image from `readImage`
    * @param words strings of the page
-   * @param drafted whether the draft is made from it, so that a region on it means something
+   * @param drafted whether the draft is made from this image: only then can regions be marked
    */
   constructor(root, image, words, drafted = true) {
     this.root = root;
@@ -31,7 +31,7 @@ export class Pane {
     this.overlay = root.querySelector("svg");
     this.lines = [];
     this.pendingLine = null; // the line that is being drawn
-    this.findings = []; // contours of where findings would be
+    this.findings = []; // contours
     this.scheduled = false;
     this.resized = new ResizeObserver(() => this.#resize());
     this.resized.observe(root);
@@ -39,7 +39,7 @@ export class Pane {
     this.#resize();
   }
 
-  /** The full image in place of its preview; viewport, window and marks stay. */
+  /** Replace the preview by the full image; viewport, window and marks stay. */
   replaceImage(image) {
     this.#setImage(image);
     if (["file", ""].includes(this.preset)) this.#updateColours();
@@ -50,16 +50,16 @@ export class Pane {
     this.image = image;
     this.levels = pyramid(image);
     this.counts = histogram(image, Math.max(1, Math.floor(image.codes.length / HISTOGRAM_PIXELS)));
-    this.root.dataset.whole = String(image.stored[1] === image.width);
+    this.root.dataset.fullResolution = String(image.stored[1] === image.width);
   }
 
   dispose() {
     this.resized.disconnect();
   }
 
-  /** As it was opened: the file's own grey scale, upright, whole. */
+  /** As opened: the file's own grey scale, upright, the whole image. */
   reset() {
-    this.window = null; // the image's own table
+    this.window = null; // the file's own table
     this.negative = false;
     this.lines = [];
     this.preset = "file";
@@ -68,36 +68,36 @@ export class Pane {
   }
 
   fit(changes = {}) {
-    this.viewport = fitted(this.image, this.#screen(), { ...this.viewport, ...changes });
-    this.whole = true;
+    this.viewport = fitViewport(this.image, this.#screen(), { ...this.viewport, ...changes });
+    this.isFitted = true;
     this.draw();
   }
 
-  /** One image pixel a screen pixel, about a point of the screen. */
-  oneToOne(at = this.#middle()) {
+  /** One image pixel per screen pixel, around a point of the screen. */
+  oneToOne(at = this.#centre()) {
     this.zoom(1 / this.viewport.scale, at);
   }
 
-  zoom(factor, at = this.#middle()) {
-    this.viewport = zoomed(this.viewport, this.#screen(), at, factor);
-    this.whole = false;
+  zoom(factor, at = this.#centre()) {
+    this.viewport = zoomViewport(this.viewport, this.#screen(), at, factor);
+    this.isFitted = false;
     this.draw();
   }
 
   pan(dx, dy) {
-    this.viewport = panned(this.viewport, this.#screen(), dx, dy, this.image);
-    this.whole = false;
+    this.viewport = panViewport(this.viewport, this.#screen(), dx, dy, this.image);
+    this.isFitted = false;
     this.draw();
   }
 
   turn(quarters) {
-    this.viewport = turned(this.viewport, quarters);
-    if (this.whole) this.fit();
+    this.viewport = rotateViewport(this.viewport, quarters);
+    if (this.isFitted) this.fit();
     this.draw();
   }
 
   mirror() {
-    this.viewport = mirrored(this.viewport);
+    this.viewport = flipViewport(this.viewport);
     this.draw();
   }
 
@@ -112,10 +112,10 @@ export class Pane {
     this.#updateColours();
   }
 
-  /** Window and level after a drag of so many screen pixels. */
+  /** Change window and level by a drag, in screen pixels. */
   drag(dx, dy) {
     this.preset = "";
-    this.window = dragged(this.window ?? this.image.window, dx, dy, {
+    this.window = dragWindow(this.window ?? this.image.window, dx, dy, {
       invert: this.image.invert,
       negative: this.negative,
       minWidth: Math.abs(this.image.slope),
@@ -125,18 +125,18 @@ export class Pane {
   }
 
   /** Image point of a pointer event. */
-  pointOf(event) {
-    return toImage(this.viewport, this.#screen(), this.placeOf(event));
+  imagePoint(event) {
+    return toImage(this.viewport, this.#screen(), this.screenPoint(event));
   }
 
   /** Screen point of a pointer event, in device pixels of this canvas. */
-  placeOf(event) {
+  screenPoint(event) {
     const box = this.canvas.getBoundingClientRect();
     const k = this.canvas.width / box.width || 1;
     return { x: (event.clientX - box.left) * k, y: (event.clientY - box.top) * k };
   }
 
-  /** A line that follows the pointer; `done` keeps it unless it is a mere click. */
+  /** A line that follows the pointer; it is kept when the drag is `done`, unless that was a click. */
   measure(from, to, done = false) {
     this.pendingLine = done ? null : { from, to };
     if (done && Math.hypot(to.x - from.x, to.y - from.y) > 2) {
@@ -145,15 +145,15 @@ export class Pane {
     this.draw();
   }
 
-  /** A box in the middle of the visible part, for keyboard users: fractions of the image. */
-  middleBox() {
+  /** A box at the centre of the visible part, for keyboard users; in fractions of the image. */
+  centreBox() {
     const { width, height } = this.#screen();
     const [a, b] = [3 / 8, 5 / 8].map((share) =>
       toImage(this.viewport, this.#screen(), { x: share * width, y: share * height }));
-    return boxOf(...[a, b].map(({ x, y }) => ({ x: x / this.image.width, y: y / this.image.height })));
+    return boxBetween(...[a, b].map(({ x, y }) => ({ x: x / this.image.width, y: y / this.image.height })));
   }
 
-  /** A direction on the screen as one on the image, whatever the viewport. */
+  /** A direction on the screen as a direction on the image. */
   toImageDirection(across, down) {
     const from = toImage(this.viewport, this.#screen(), { x: 0, y: 0 });
     const to = toImage(this.viewport, this.#screen(), { x: across, y: down });
@@ -165,10 +165,10 @@ export class Pane {
     this.#setLabel("region", text);
   }
 
-  /** Contours of where findings would be, and what is known about them. */
+  /** Show contours of findings, and what is known about them. */
   showFindings(findings) {
     this.findings = findings;
-    this.#setLabel("finding", findings.map((each) => each.words).join("\n"));
+    this.#setLabel("finding", findings.map((finding) => finding.words).join("\n"));
     this.draw();
   }
 
@@ -207,7 +207,7 @@ export class Pane {
     this.canvas.width = width;
     this.canvas.height = height;
     this.bitmap = this.context.createImageData(width, height);
-    if (this.whole) this.fit();
+    if (this.isFitted) this.fit();
     this.draw();
   }
 
@@ -215,7 +215,7 @@ export class Pane {
     return { width: this.canvas.width, height: this.canvas.height };
   }
 
-  #middle() {
+  #centre() {
     return { x: this.canvas.width / 2, y: this.canvas.height / 2 };
   }
 
@@ -233,11 +233,11 @@ export class Pane {
     const ratio = ratioText(this.lines, this.image.spacing);
     const texts = lines.map((line) => lengthText(line, this.image.spacing));
     if (ratio && !this.pendingLine) texts[1] += `  ·  ${this.words.ratio} ${ratio}`;
-    const place = { image: this.image, viewport: this.viewport, screen: this.#screen(), name: this.name };
+    const view = { image: this.image, viewport: this.viewport, screen: this.#screen(), name: this.name };
     this.overlay.replaceChildren(
-      ...regionElements(this.regions, place),
-      ...findingElements(this.findings, place),
-      ...lines.flatMap((line, i) => lineElements(line, texts[i], place)),
+      ...regionElements(this.regions, view),
+      ...findingElements(this.findings, view),
+      ...lines.flatMap((line, i) => lineElements(line, texts[i], view)),
     );
   }
 
@@ -248,8 +248,8 @@ export class Pane {
     this.#setLabel("window", this.preset === "file" && image.lut
       ? words.lut
       : `${words.window} ${round(window.width)}  ${words.level} ${round(window.centre)}`);
-    const whole = this.root.dataset.whole === "true";
-    this.#setLabel("zoom", `${Math.round(100 * viewport.scale)} %${whole ? "" : ` · ${words.preview}`}`);
+    const preview = this.root.dataset.fullResolution === "true" ? "" : ` · ${words.preview}`;
+    this.#setLabel("zoom", `${Math.round(100 * viewport.scale)} %${preview}`);
     const turns = [];
     if (viewport.mirror) turns.push(words.mirrored);
     if (viewport.turn) turns.push(words.turned.replace("{}", String(90 * viewport.turn)));
@@ -271,8 +271,8 @@ export class Pane {
   }
 
   #setLabel(name, text) {
-    const place = this.root.querySelector(`.corner-${name}`);
-    if (place.textContent !== text) place.textContent = text;
+    const label = this.root.querySelector(`.corner-${name}`);
+    if (label.textContent !== text) label.textContent = text;
   }
 }
 

@@ -1,16 +1,16 @@
-// The viewer: toolbar, panes, pointers and keys. Images are fetched once, as they are stored.
+// The viewer: toolbar, panes, pointer and keys. Images are fetched once, with all stored bits.
 
 import { readImage } from "./image.js";
 import { Pane } from "./pane.js";
 import { RegionTool } from "./regions.js";
 
-const KEYS = { // beside those of the buttons
+const KEYS = { // besides those of the buttons
   "=": "in", Escape: "clear", ArrowUp: "brighter", ArrowDown: "darker", ArrowLeft: "moreContrast",
   ArrowRight: "lessContrast",
 };
-const NUDGE = 12;
+const NUDGE = 12; // screen pixels of a drag per arrow key
 
-/** Wire the viewer's element; `watch` and `props` are those of Gradio's HTML component. */
+/** Set up the viewer; `props`, `watch` and `trigger` are those of Gradio's HTML component. */
 export function mount(element, { props, watch, trigger, words }) {
   const viewer = new Viewer(element.querySelector(".viewer"), words, trigger);
   watch("value", () => viewer.show(props.value ?? []));
@@ -33,7 +33,7 @@ class Viewer {
     this.priorShown = true;
     this.generation = 0;
     this.regionTool = new RegionTool((value) => trigger("set_region", value), words);
-    this.findings = []; // of the sentence that was looked at last
+    this.findings = []; // of the sentence pointed at last
     this.findingsShown = true;
     this.commands = { ...KEYS };
     for (const button of root.querySelectorAll("button[data-do]")) {
@@ -56,15 +56,15 @@ class Viewer {
       const button = event.target.closest("button[data-do]");
       if (button) this.run(button.dataset.do);
     });
-    root.addEventListener("keydown", (event) => this.#key(event));
+    root.addEventListener("keydown", (event) => this.#handleKey(event));
     root.addEventListener("rendered", () => this.#updateButtons());
     for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-      root.addEventListener(kind, (event) => this.#dropped(event));
+      root.addEventListener(kind, (event) => this.#handleDrop(event));
     }
     this.#updateButtons();
   }
 
-  /** Show these images, as `viewer_value` describes them; an empty list clears the viewer. */
+  /** Show the images of `viewer_value`; an empty list clears the viewer. */
   async show(images) {
     const keys = images.map((image) => image.key).join();
     if (images.length && keys === this.keys) {
@@ -83,9 +83,9 @@ class Viewer {
     try {
       const loaded = await Promise.all(images.map((image) => fetchImage(image.url)));
       if (generation !== this.generation) return; // other images were opened meanwhile
-      const several = images.filter((each) => !each.prior).length > 1;
-      this.panes = loaded.map((image, i) => this.#pane(image, images[i], several));
-      this.root.toggleAttribute("data-prior", images.some((each) => each.prior));
+      const several = images.filter((image) => !image.prior).length > 1;
+      this.panes = loaded.map((image, i) => this.#createPane(image, images[i], several));
+      this.root.toggleAttribute("data-prior", images.some((image) => image.prior));
       if (this.pendingFull) this.#loadFull(this.pendingFull, generation);
       this.pendingFull = null;
       this.#activate(this.panes[0] ?? null);
@@ -97,7 +97,7 @@ class Viewer {
     }
   }
 
-  /** The same images, now with all their pixels. */
+  /** Replace the previews by the full images. */
   async #loadFull(images, generation) {
     try {
       const loaded = await Promise.all(images.map((image) => fetchImage(image.url)));
@@ -121,90 +121,90 @@ class Viewer {
     const pane = this.active;
     if (!pane) return false;
     const switches = { findings: "findingsShown", solo: "solo", link: "linked", prior: "priorShown" };
-    const own = {
+    const paneCommands = {
       left: () => pane.turn(-1), right: () => pane.turn(1), mirror: () => pane.mirror(),
       clear: () => pane.clearLines(), heat: () => pane.toggleHeat(), gaze: () => this.gaze.click(),
     };
-    const together = {
-      invert: (each) => each.invert(), reset: (each) => each.reset(), fit: (each) => each.fit(),
-      one: (each) => each.oneToOne(), in: (each) => each.zoom(1.25), out: (each) => each.zoom(0.8),
-      brighter: (each) => each.drag(0, -NUDGE), darker: (each) => each.drag(0, NUDGE),
-      moreContrast: (each) => each.drag(-NUDGE, 0), lessContrast: (each) => each.drag(NUDGE, 0),
+    const linkedCommands = {
+      invert: (pane) => pane.invert(), reset: (pane) => pane.reset(), fit: (pane) => pane.fit(),
+      one: (pane) => pane.oneToOne(), in: (pane) => pane.zoom(1.25), out: (pane) => pane.zoom(0.8),
+      brighter: (pane) => pane.drag(0, -NUDGE), darker: (pane) => pane.drag(0, NUDGE),
+      moreContrast: (pane) => pane.drag(-NUDGE, 0), lessContrast: (pane) => pane.drag(NUDGE, 0),
     };
     if (switches[command]) {
       this[switches[command]] = !this[switches[command]];
       this.#showFindings();
-    } else if (own[command]) own[command]();
-    else this.#linked(pane).forEach(together[command] ?? ((each) => each.usePreset(command)));
+    } else if (paneCommands[command]) paneCommands[command]();
+    else this.#linkedPanes(pane).forEach(linkedCommands[command] ?? ((pane) => pane.usePreset(command)));
     this.#updateButtons();
     return true;
   }
 
-  /** The pane, and what moves with it: the same view of the prior, or of the current study. */
-  #linked(pane) {
+  /** The pane, and the same view of the other study if they are linked. */
+  #linkedPanes(pane) {
     if (!this.linked || !this.priorShown || !this.root.hasAttribute("data-prior")) return [pane];
-    return this.panes.filter((each) => each === pane || each.link === pane.link);
+    return this.panes.filter((other) => other === pane || other.link === pane.link);
   }
 
   #showFindings() {
     this.drafted?.showFindings(this.findingsShown ? this.findings : []);
   }
 
-  #pane(image, about, several) {
+  #createPane(image, info, several) {
     const root = this.template.content.firstElementChild.cloneNode(true);
-    root.setAttribute("aria-label", about.label);
-    root.querySelector(".corner-name").textContent = about.name;
-    root.querySelector(".corner-spacing").textContent = about.spacing_note;
-    root.querySelector(".corner-warnings").textContent = about.warnings.join("\n");
-    root.querySelector(".drafted").hidden = !(about.drafted && several);
-    root.classList.toggle("prior", about.prior);
+    root.setAttribute("aria-label", info.label);
+    root.querySelector(".corner-name").textContent = info.name;
+    root.querySelector(".corner-spacing").textContent = info.spacing_note;
+    root.querySelector(".corner-warnings").textContent = info.warnings.join("\n");
+    root.querySelector(".drafted").hidden = !(info.drafted && several);
+    root.classList.toggle("prior", info.prior);
     this.container.append(root);
-    const pane = new Pane(root, image, this.words, about.drafted);
-    Object.assign(pane, { link: about.link, prior: about.prior });
-    Object.assign(pane.regions, about.region); // as they were marked, where the study is opened again
-    root.addEventListener("pointerdown", (event) => this.#press(event, pane));
+    const pane = new Pane(root, image, this.words, info.drafted);
+    Object.assign(pane, { link: info.link, prior: info.prior });
+    Object.assign(pane.regions, info.region); // marked before, if the study is opened again
+    root.addEventListener("pointerdown", (event) => this.#startDrag(event, pane));
     root.addEventListener("wheel", (event) => {
       event.preventDefault();
       this.#activate(pane);
-      const [factor, at] = [Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), pane.placeOf(event)];
-      for (const each of this.#linked(pane)) each.zoom(factor, at);
+      const [factor, at] = [Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), pane.screenPoint(event)];
+      for (const linked of this.#linkedPanes(pane)) linked.zoom(factor, at);
     }, { passive: false });
     root.addEventListener("dblclick", (event) => {
       if (["measure", "region"].includes(this.tool)) return;
-      const [whole, at] = [pane.whole, pane.placeOf(event)];
-      for (const each of this.#linked(pane)) whole ? each.oneToOne(at) : each.fit();
+      const [isFitted, at] = [pane.isFitted, pane.screenPoint(event)];
+      for (const linked of this.#linkedPanes(pane)) isFitted ? linked.oneToOne(at) : linked.fit();
     });
     root.addEventListener("contextmenu", (event) => event.preventDefault());
     root.addEventListener("focus", () => this.#activate(pane));
     return pane;
   }
 
-  /** A drag with the tool; the middle button always pans, the right one always sets the window. */
-  #press(event, pane) {
+  /** Drag with the tool; the middle button always pans, the right button always sets the window. */
+  #startDrag(event, pane) {
     const tool = { 1: "pan", 2: "window" }[event.button] ?? (event.shiftKey ? "pan" : this.tool);
     const root = pane.root;
     root.focus({ preventScroll: true });
     root.setPointerCapture(event.pointerId);
     event.preventDefault();
-    const start = pane.pointOf(event);
-    const anchor = pane.placeOf(event);
+    const start = pane.imagePoint(event);
+    const anchor = pane.screenPoint(event);
     let last = anchor;
-    const linked = this.#linked(pane);
+    const linked = this.#linkedPanes(pane);
     const move = (moved) => {
-      const here = pane.placeOf(moved);
-      const [dx, dy] = [here.x - last.x, here.y - last.y];
-      last = here;
-      if (tool === "pan") linked.forEach((each) => each.pan(dx, dy));
-      else if (tool === "zoom") linked.forEach((each) => each.zoom(Math.exp(-dy / 200), anchor));
-      else if (tool === "measure") pane.measure(start, pane.pointOf(moved));
-      else if (tool === "region") this.regionTool.drag(pane, start, pane.pointOf(moved));
-      else linked.forEach((each) => each.drag(dx, dy));
+      const point = pane.screenPoint(moved);
+      const [dx, dy] = [point.x - last.x, point.y - last.y];
+      last = point;
+      if (tool === "pan") linked.forEach((other) => other.pan(dx, dy));
+      else if (tool === "zoom") linked.forEach((other) => other.zoom(Math.exp(-dy / 200), anchor));
+      else if (tool === "measure") pane.measure(start, pane.imagePoint(moved));
+      else if (tool === "region") this.regionTool.drag(pane, start, pane.imagePoint(moved));
+      else linked.forEach((other) => other.drag(dx, dy));
     };
     const dragging = new AbortController();
     const end = (ended) => {
       dragging.abort();
-      if (tool === "measure") pane.measure(start, pane.pointOf(ended), true);
-      if (tool === "region") this.regionTool.drag(pane, start, pane.pointOf(ended), true);
+      if (tool === "measure") pane.measure(start, pane.imagePoint(ended), true);
+      if (tool === "region") this.regionTool.drag(pane, start, pane.imagePoint(ended), true);
     };
     const { signal } = dragging;
     root.addEventListener("pointermove", move, { signal });
@@ -212,11 +212,11 @@ class Viewer {
     root.addEventListener("pointercancel", end, { signal });
   }
 
-  #key(event) {
+  #handleKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches("input, textarea, select")) return;
     if (event.target.matches("button") && event.key.startsWith("Arrow")) return;
-    if (this.tool === "region" && this.active && this.regionTool.key(event, this.active)) {
+    if (this.tool === "region" && this.active && this.regionTool.handleKey(event, this.active)) {
       event.preventDefault();
       return;
     }
@@ -250,8 +250,8 @@ class Viewer {
     this.root.dataset.tool = this.tool;
   }
 
-  /** Images dropped on the viewer are put into the page's file field. */
-  #dropped(event) {
+  /** Pass dropped images on to the page's file field. */
+  #handleDrop(event) {
     event.preventDefault();
     this.root.classList.toggle("drop-target", event.type === "dragenter" || event.type === "dragover");
     if (event.type !== "drop" || !event.dataTransfer.files.length) return;
@@ -262,7 +262,7 @@ class Viewer {
 }
 
 async function fetchImage(url) {
-  const answer = await fetch(url, { credentials: "same-origin" });
-  if (!answer.ok) throw new Error(`image: ${answer.status}`);
-  return readImage(await answer.arrayBuffer());
+  const response = await fetch(url, { credentials: "same-origin" });
+  if (!response.ok) throw new Error(`image: ${response.status}`);
+  return readImage(await response.arrayBuffer());
 }

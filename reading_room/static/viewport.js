@@ -1,16 +1,16 @@
 // Maps image points to screen points and back. Pure functions.
 //
-// A viewport is {x, y, scale, turn, mirror}: the image's point (x, y) is at the middle of the screen, one
-// image pixel is `scale` screen pixels wide, mirrored left to right first, then turned by `turn`
-// quarters clockwise. Screen points are in device pixels.
+// A viewport is {x, y, scale, turn, mirror}: the image point (x, y) is at the centre of the screen, one
+// image pixel is `scale` screen pixels wide; the image is mirrored left to right first, then rotated
+// clockwise by `turn` quarter turns. Screen points are in device pixels.
 
 const COSINE = [1, 0, -1, 0];
 const SINE = [0, 1, 0, -1];
 export const MIN_SCALE = 0.02;
 export const MAX_SCALE = 32;
 
-/** The whole image, upright or as it was turned. */
-export function fitted(image, screen, { turn = 0, mirror = false } = {}) {
+/** A viewport that shows the whole image. */
+export function fitViewport(image, screen, { turn = 0, mirror = false } = {}) {
   const [w, h] = turn % 2 ? [image.height, image.width] : [image.width, image.height];
   const scale = Math.min(screen.width / w, screen.height / h);
   return { x: image.width / 2, y: image.height / 2, scale, turn, mirror };
@@ -39,7 +39,7 @@ export function toImage(viewport, screen, { x, y }) {
 }
 
 /** Coefficients of screen to image: x = a u + b v + c, y = d u + e v + f. */
-export function inverse(viewport, screen) {
+export function screenToImageCoefficients(viewport, screen) {
   const origin = toImage(viewport, screen, { x: 0, y: 0 });
   const right = toImage(viewport, screen, { x: 1, y: 0 });
   const down = toImage(viewport, screen, { x: 0, y: 1 });
@@ -49,18 +49,18 @@ export function inverse(viewport, screen) {
   ];
 }
 
-/** Zoom; the image's point under the screen point `at` stays under it. */
-export function zoomed(viewport, screen, at, factor) {
+/** Zoom; the image point under the screen point `at` stays there. */
+export function zoomViewport(viewport, screen, at, factor) {
   const scale = Math.min(Math.max(viewport.scale * factor, MIN_SCALE), MAX_SCALE);
   const before = toImage(viewport, screen, at);
   const after = toImage({ ...viewport, scale }, screen, at);
   return { ...viewport, scale, x: viewport.x + before.x - after.x, y: viewport.y + before.y - after.y };
 }
 
-/** Moved by screen pixels; the middle of the screen stays on the image, so it cannot get lost. */
-export function panned(viewport, screen, dx, dy, image) {
-  const middle = { x: screen.width / 2 - dx, y: screen.height / 2 - dy };
-  const { x, y } = toImage(viewport, screen, middle);
+/** Pan by screen pixels; the centre of the screen stays on the image, so it cannot get lost. */
+export function panViewport(viewport, screen, dx, dy, image) {
+  const centre = { x: screen.width / 2 - dx, y: screen.height / 2 - dy };
+  const { x, y } = toImage(viewport, screen, centre);
   return {
     ...viewport,
     x: Math.min(Math.max(x, 0), image.width),
@@ -68,12 +68,12 @@ export function panned(viewport, screen, dx, dy, image) {
   };
 }
 
-/** Turned by quarters, clockwise on the screen, about its middle. */
-export function turned(viewport, quarters) {
+/** Rotate clockwise by quarter turns, about the centre of the screen. */
+export function rotateViewport(viewport, quarters) {
   return { ...viewport, turn: (((viewport.turn + quarters) % 4) + 4) % 4 };
 }
 
-/** Flipped left to right as it is seen. */
-export function mirrored(viewport) {
+/** Flip left to right, as seen on the screen. */
+export function flipViewport(viewport) {
   return { ...viewport, mirror: !viewport.mirror, turn: (4 - viewport.turn) % 4 };
 }

@@ -1,4 +1,4 @@
-// From codes to brightness: windows, presets, and what a drag does to a window. Pure functions.
+// From stored codes to brightness: windows, presets, and dragging a window. Pure functions.
 //
 // A window is {centre, width, shape}, in values of the modality LUT's output: code * slope +
 // intercept. The formulas are those of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3, as in
@@ -14,7 +14,7 @@ export function brightness(value, { centre, width, shape }) {
   return Math.min(Math.max((value - c) / w + 0.5, 0), 1);
 }
 
-/** Brightness 0 to 255 of every code. `negative` inverts the image's own polarity. */
+/** Brightness of every code, 0 to 255; `negative` inverts the image's own polarity. */
 export function windowTable(window, { slope, intercept, invert }, negative = false) {
   const table = new Uint8Array(CODES);
   const inverted = invert !== negative;
@@ -30,7 +30,7 @@ export function storedTable(table, negative) {
   return negative ? table.map((grey) => 255 - grey) : table;
 }
 
-/** How often each code occurs among the pixels that are image; every `step`th is counted. */
+/** Count of each code among the visible pixels; only every `step`th pixel is counted. */
 export function histogram({ codes, hidden }, step = 1) {
   const counts = new Uint32Array(CODES);
   for (let i = 0; i < codes.length; i += step) if (!hidden?.[i]) counts[codes[i]]++;
@@ -39,34 +39,34 @@ export function histogram({ codes, hidden }, step = 1) {
 
 /** The smallest code with at least `percent` % of the pixels at or below it. */
 export function percentile(counts, percent) {
-  const wanted = (counts.reduce((sum, count) => sum + count, 0) * percent) / 100;
-  let seen = 0;
+  const target = (counts.reduce((sum, count) => sum + count, 0) * percent) / 100;
+  let total = 0;
   for (let code = 0; code < counts.length; code++) {
-    seen += counts[code];
-    if (counts[code] && seen >= wanted) return code;
+    total += counts[code];
+    if (counts[code] && total >= target) return code;
   }
   return 0;
 }
 
-/** Shares of the image, darkest first as it is shown, that each preset spreads over the grey scale. */
+/** Percentiles of brightness that each preset spreads over the grey scale. */
 export const PRESETS = { whole: [0, 100], lungs: [1, 62], mediastinum: [38, 99.8] };
 
-/** The window of a preset on this image; computed radiographs have no absolute units. */
+/** The window of a preset, from the image's histogram: radiographs have no absolute units. */
 export function presetWindow(name, counts, { slope, intercept, invert }) {
-  const [dark, light] = PRESETS[name];
+  const [dark, bright] = PRESETS[name];
   const darkIsLow = invert === slope < 0;
-  const [a, b] = darkIsLow ? [dark, light] : [100 - light, 100 - dark];
-  const ends = [percentile(counts, a), percentile(counts, b)].map((c) => c * slope + intercept);
-  const width = Math.max(Math.abs(ends[1] - ends[0]), Math.abs(slope));
-  return { centre: (ends[0] + ends[1]) / 2, width, shape: "LINEAR_EXACT" };
+  const percents = darkIsLow ? [dark, bright] : [100 - bright, 100 - dark];
+  const [a, b] = percents.map((percent) => percentile(counts, percent) * slope + intercept);
+  const width = Math.max(Math.abs(b - a), Math.abs(slope));
+  return { centre: (a + b) / 2, width, shape: "LINEAR_EXACT" };
 }
 
 /**
- * The window after a drag: to the right less contrast, up brighter, whatever the polarity.
- * `reach` is the drag in pixels that moves the centre by one whole width.
+ * The window after a drag: right for less contrast, up for brighter, whatever the polarity.
+ * A drag of `pixelsPerWidth` pixels moves the centre by one window width.
  */
-export function dragged(window, dx, dy, { invert, negative = false, reach = 600, minWidth = 1 }) {
-  const width = Math.max(window.width * Math.exp((2 * dx) / reach), minWidth);
+export function dragWindow(window, dx, dy, { invert, negative = false, pixelsPerWidth = 600, minWidth = 1 }) {
+  const width = Math.max(window.width * Math.exp((2 * dx) / pixelsPerWidth), minWidth);
   const up = invert === negative ? 1 : -1;
-  return { ...window, width, centre: window.centre + (up * dy * window.width) / reach };
+  return { ...window, width, centre: window.centre + (up * dy * window.width) / pixelsPerWidth };
 }

@@ -1,53 +1,53 @@
-// The list of studies: opens one by click or Enter, comes back by its button or Alt+0.
+// The list of studies: click or Enter opens one, its button or Alt+0 goes back to the list.
 
-import { stepped } from "./steps.js";
+import { moveFocus } from "./move_focus.js";
 
-const LIST = "listing"; // class of the body while the list is shown and the study hidden
+const LIST_CLASS = "listing"; // of the body while the list is shown and the study hidden
 
-/** Wire the list's element; `words.ages` are those of "5 min ago". */
+/** Set up the list; `words.ages` are templates such as "{} min ago". */
 export function mount(element, { watch, trigger, words }) {
   const buttons = () => [...element.querySelectorAll("tr[data-study] button")];
-  let current = ""; // the study that was opened last, or has the focus
+  let current = ""; // the study that was opened or focused last
 
-  const show = (listed) => {
-    document.body.classList.toggle(LIST, listed);
+  const showList = (show) => {
+    document.body.classList.toggle(LIST_CLASS, show);
     for (const side of document.querySelectorAll("#draft, #evidence-side")) side.scrollTop = 0;
-    if (!listed) setTimeout(() => (document.querySelector("#draft .line[tabindex]") ?? document.querySelector("#draft-it"))?.focus());
+    if (!show) setTimeout(() => (document.querySelector("#draft .line[tabindex]") ?? document.querySelector("#draft-it"))?.focus());
     else (element.querySelector(`[data-study="${CSS.escape(current)}"] button`) ?? buttons()[0])?.focus();
   };
-  const tell = () => {
+  const showAges = () => {
     for (const time of element.querySelectorAll("time")) time.textContent = age(time.dataset.at, words.ages);
   };
 
   watch("value", () => {
-    tell();
-    if (document.body.classList.contains(LIST) && document.activeElement === document.body) show(true);
+    showAges();
+    if (document.body.classList.contains(LIST_CLASS) && document.activeElement === document.body) showList(true);
   });
   element.addEventListener("click", (event) => {
     const row = event.target.closest("tr[data-study]");
     if (!row || row.classList.contains("opening")) return;
     row.classList.add("opening");
-    setTimeout(() => row.classList.remove("opening"), 10_000); // if it could not be opened
+    setTimeout(() => row.classList.remove("opening"), 10_000); // it could not be opened
     current = row.dataset.study;
     trigger("open_study", { study: current });
   });
-  element.addEventListener("keydown", (event) => stepped(event, buttons()));
+  element.addEventListener("keydown", (event) => moveFocus(event, buttons()));
   element.addEventListener("focusin", (event) => {
     current = event.target.closest("tr[data-study]")?.dataset.study ?? current;
   });
-  document.addEventListener("showworklist", () => show(true));
+  document.addEventListener("showworklist", () => showList(true));
   document.addEventListener("studyopened", () => {
     element.querySelector("tr.opening")?.classList.remove("opening");
-    show(false);
+    showList(false);
   });
-  setInterval(tell, 20_000);
-  tell();
-  show(true);
+  setInterval(showAges, 20_000);
+  showAges();
+  showList(true);
 }
 
 function age(at, [now, minutes, hours, days]) {
-  const passed = (Date.now() / 1000 - Number(at)) / 60;
-  if (passed < 1) return now;
-  if (passed < 60) return minutes.replace("{}", Math.floor(passed));
-  return passed < 48 * 60 ? hours.replace("{}", Math.floor(passed / 60)) : days.replace("{}", Math.floor(passed / 1440));
+  const minutesAgo = (Date.now() / 1000 - Number(at)) / 60;
+  if (minutesAgo < 1) return now;
+  if (minutesAgo < 60) return minutes.replace("{}", Math.floor(minutesAgo));
+  return minutesAgo < 48 * 60 ? hours.replace("{}", Math.floor(minutesAgo / 60)) : days.replace("{}", Math.floor(minutesAgo / 1440));
 }

@@ -1,4 +1,4 @@
-"""The page in Chromium: what a reader's hands do, for the tests of the browser."""
+"""Drives the page in Chromium."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -50,12 +50,17 @@ def draft(page: Page) -> None:
     page.wait_for_selector(".draft .line[tabindex], .no-draft", timeout=2 * MINUTE)
 
 
+def upload_and_draft(page: Page, *images: Path) -> None:
+    upload(page, *images)
+    draft(page)
+
+
 def outside_requests(page: Page, url: str) -> Sequence[str]:
-    """Grows with every request that leaves this server."""
+    """A list that grows with every request to another host."""
     outside: list[str] = []
-    ours = (url, "data:", "blob:")
+    own = (url, "data:", "blob:")
     page.on(
         "request",
-        lambda request: None if request.url.startswith(ours) else outside.append(request.url),
+        lambda request: None if request.url.startswith(own) else outside.append(request.url),
     )
     return outside

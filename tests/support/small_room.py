@@ -1,4 +1,4 @@
-"""A whole reading room for tests: real page, server, store and record; fake encoder and model."""
+"""A reading room for tests: real page, server, index and audit record; fake encoder and model."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The parts behind one page."""
+    """The parts of one page."""
 
     pipeline: ReportPipeline
     store: ReportIndex
@@ -46,10 +46,10 @@ class Room:
 
 
 class CropEncoder(FakeEncoder):
-    """Tells a crop from the whole image, which the fake does not."""
+    """Embeds a crop differently from the whole image, unlike `FakeEncoder`."""
 
     def embed_images(self, images: Sequence[CxrImage]) -> Floats:
-        # by pixels, as `FakeEncoder`; with this first word reports offer the model a choice
+        # by pixels, like `FakeEncoder`; with this first word the reports offer the model a choice
         digests = [hashlib.sha256(image.pixels.tobytes()).hexdigest() for image in images]
         return self._rows(
             [f"one {d} {image.pixels.shape}" for d, image in zip(digests, images, strict=True)]
@@ -98,9 +98,9 @@ def small_room(folder: Path) -> Iterator[Room]:
 
 @contextmanager
 def open_room(room: Room, *, worklist: Worklist | None = None, **page: object) -> Iterator[str]:
-    """The room behind a server on a free port; gives the address."""
+    """Serve the room on a free port; yields the address."""
     from app import build_app  # noqa: PLC0415 - gradio takes seconds
-    from reading_room.server import listening  # noqa: PLC0415
+    from reading_room.server import run_server  # noqa: PLC0415
 
     settings = Settings(
         home=room.home,
@@ -110,5 +110,5 @@ def open_room(room: Room, *, worklist: Worklist | None = None, **page: object) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(room.file_store.uploads))
         server = build_app(room.controller, settings, worklist)
-        with listening(server, host="127.0.0.1", port=0) as address:
+        with run_server(server, host="127.0.0.1", port=0) as address:
             yield address
