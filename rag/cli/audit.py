@@ -58,21 +58,21 @@ def replay(
     """Rebuild the prompt of a recorded draft and compare it byte for byte."""
     from rag.factory import template_folder
     from rag.index import ReportIndex
-    from rag.review.replay import replay as make_again
+    from rag.review.replay import replay as replay_draft
 
     settings = read_settings(config)
-    with ReportIndex(settings.index_dir, url=settings.chroma_url) as store:
-        made = make_again(
-            _log(config, file), record, store=store, templates=template_folder(settings)
+    with ReportIndex(settings.index_dir, url=settings.chroma_url) as index:
+        replayed = replay_draft(
+            _log(config, file), record, store=index, templates=template_folder(settings)
         )
-    for role, content in made.prompt.messages:
+    for role, content in replayed.prompt.messages:
         typer.echo(f"--- {role}\n{content}")
-    typer.echo(f"--- answer then ({NOTICE})\n{made.answer}")
-    for difference in made.differences:
+    typer.echo(f"--- answer then ({NOTICE})\n{replayed.answer}")
+    for difference in replayed.differences:
         typer.echo(difference, err=True)
-    verdict = "identical" if made.is_identical else "NOT the prompt that was sent"
-    typer.echo(f"{verdict}: recorded {made.recorded}, now {made.prompt.sha256}", err=True)
-    if not made.is_identical:
+    verdict = "identical" if replayed.is_identical else "NOT the prompt that was sent"
+    typer.echo(f"{verdict}: recorded {replayed.recorded}, now {replayed.prompt.sha256}", err=True)
+    if not replayed.is_identical:
         sys.exit(EXIT_FAILED)
 
 

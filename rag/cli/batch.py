@@ -1,9 +1,9 @@
-"""`cxr-rag batch`: folders and lists of images to predictions.jsonl."""
+"""`cxr-rag batch`: folders and lists of images -> predictions.jsonl."""
 
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -91,7 +91,7 @@ def batch(
     if stop.signal:
         say("interrupted; run the same command to resume")
         sys.stdout.flush()
-        os._exit(128 + stop.signal)  # an answer that hangs in a thread must not keep us
+        os._exit(128 + stop.signal)  # without waiting for a thread that hangs
     _print_summary(summary, output)
     if not summary.complete:
         sys.exit(EXIT_FAILED)
@@ -107,8 +107,8 @@ def _studies(
     studies, problems = group_images(listing.images, by_folder=by_folder)
     for problem in (*listing.problems, *problems):
         say(f"note: {problem}")
-    passed = ", ".join(f"{count} {why}" for why, count in sorted(listing.skipped.items()))
-    skipped = f" (skipped: {passed})" if passed else ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(listing.skipped.items()))
+    skipped = f" (skipped: {kinds})" if kinds else ""
     if not studies:
         raise UsageError(f"there is no image in {source}{skipped}")
     say(f"{len(listing.images)} images of {len(studies)} studies{skipped}")
@@ -129,22 +129,22 @@ def _run(
     from rag.factory import load_encoder, open_pipeline
     from rag.llm.vllm_server import LlmServer, is_alive
 
-    with ExitStack() as running:
-        llm = running.enter_context(LlmServer(settings, say=say))
-        pipeline = running.enter_context(open_pipeline(settings, load_encoder(settings)))
+    with ExitStack() as resources:
+        llm = resources.enter_context(LlmServer(settings, say=say))
+        pipeline = resources.enter_context(open_pipeline(settings, load_encoder(settings)))
         llm.wait()
         if ray is None:
             prepare = threaded_prepare(pipeline, threads=settings.batch.num_workers)
         else:
             from rag.batch.ray import ray_prepare
 
-            prepare = running.enter_context(ray_prepare(settings, address=ray))
-        running.enter_context(_stopped_by_signals(stop))
-        advance = running.enter_context(progress_bars())
+            prepare = resources.enter_context(ray_prepare(settings, address=ray))
+        resources.enter_context(_stopped_by_signals(stop))
+        advance = resources.enter_context(progress_bars())
         engine = Engine(
             pipeline,
             prepare,
-            # without a model nothing is waited for: threads would only take turns
+            # without a model there is nothing to wait for: threads would only take turns
             max_concurrency=settings.batch.max_concurrency if settings.llm.enabled else 1,
             outage_timeout_s=settings.batch.outage_timeout_s,
             is_alive=partial(is_alive, settings.llm),
@@ -155,33 +155,31 @@ def _run(
             engine,
             output,
             retry_failed=retry_failed,
-            progress=lambda counts: advance("studies", counts.done, counts.total, _note(counts)),
+            progress=lambda counts: advance(
+                "studies", counts.done, counts.total, _progress_note(counts)
+            ),
         )
 
 
 @contextmanager
 def _stopped_by_signals(stop: "Stop") -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the run: studies in progress are finished, none is started.
+    """Ctrl-C and SIGTERM finish the studies in progress; a second one exits at once."""
 
-    A second one stops it at once; what was written stays.
-    """
-
-    def end(number: int, _: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         if stop.is_set():
             os._exit(128 + number)
         say("stopping: finishing drafts in progress, up to 30 s; interrupt again to stop now")
         stop.set(number)
 
-    handle: Callable[[int, FrameType | None], None] = end
-    before = {one: signal.signal(one, handle) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _note(counts: "Counts") -> str:
+def _progress_note(counts: "Counts") -> str:
     failed = f", {counts.errors.total()} failed" if counts.errors else ""
     return f"{failed}, {counts.rate:.2f}/s"
 

@@ -1,6 +1,6 @@
-"""`cxr-rag demo | doctor`: everything between a fresh install and an open page, or what is missing.
+"""`cxr-rag demo | doctor`: opens the page on a fresh install, or says what is missing.
 
-The language model loads in its own process while the store is built or opened; the page opens when
+The language model loads in its own process while the index is built or opened; the page opens when
 both are ready. Whatever ends the demo (Ctrl-C, a signal, an error) ends what it started.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
-LOW_DISK_GB = 2.0
+_MIN_FREE_GB = 2.0
 
 
 def demo(
@@ -49,8 +49,8 @@ def demo(
         return
     from app import serve
 
-    given = {"port": port, "worklist": worklist}
-    update = {name: value for name, value in given.items() if value is not None}
+    options = {"port": port, "worklist": worklist}
+    update = {name: value for name, value in options.items() if value is not None}
     page = settings.page.model_copy(update=update)
     settings = settings.model_copy(update={"page": page})
     run_demo(settings, open_page=serve, say=say)
@@ -60,12 +60,12 @@ def run_demo(settings: "Settings", *, open_page: Callable[..., None], say: Say) 
     """Run until interrupted.
 
     Args:
-        settings: where the page, the model and the store are.
+        settings: of page, model and index.
         open_page: called with the pipeline and the settings; returns when the page closes.
-        say: told what happens, a line at a time.
+        say: called with each message.
 
     Raises:
-        ServerError: a port is taken, or a server would not start.
+        ServerError: a port is in use, or a server did not start.
     """
     from rag.factory import load_encoder, open_pipeline
     from rag.llm.vllm_server import LlmServer
@@ -75,21 +75,20 @@ def run_demo(settings: "Settings", *, open_page: Callable[..., None], say: Say) 
     if not port_is_free(page.host, page.port):
         raise ServerError(f"port {page.port} is in use; choose another with --port {page.port + 1}")
     say(f"{NOTICE}. Everything runs on this machine; nothing is sent anywhere.")
-    with ExitStack() as running:
-        llm = running.enter_context(LlmServer(settings, say=say))
+    with ExitStack() as resources:
+        llm = resources.enter_context(LlmServer(settings, say=say))
         encoder = load_encoder(settings)
         ensure_index(settings, encoder, say=say)
-        pipeline = running.enter_context(open_pipeline(settings, encoder))
+        pipeline = resources.enter_context(open_pipeline(settings, encoder))
         llm.wait()
         open_page(pipeline, settings, say=say)
 
 
 def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> None:
-    """Index Open-I where nothing is indexed; a store that is there is left as it is.
+    """Index Open-I if there is no index.
 
-    A store of Open-I alone that was made by another encoder or another version is made again, and
-    nothing is embedded that need not be; one that holds a user's own reports is not touched, and
-    the error says what to do.
+    An index of Open-I alone that another encoder or Chroma configuration built is built again, with
+    cached embeddings. One with a user's own reports is left alone; opening it says what to do.
     """
     from rag.corpus.openi import NAME as OPENI
     from rag.corpus.openi import read_openi_reports
@@ -102,11 +101,12 @@ def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> 
     except StoreMissingError:
         pass
     else:
-        ours = [collection.name for collection in info.collections] == [OPENI]
-        same = info.encoder_id == encoder.encoder_id
-        if not ours or (same and info.chroma == chroma_configuration()):
+        only_openi = [collection.name for collection in info.collections] == [OPENI]
+        same_encoder = info.encoder_id == encoder.encoder_id
+        if not only_openi or (same_encoder and info.chroma == chroma_configuration()):
             return
-        say(f"{'this program' if same else 'the encoder'} has changed since the index was built")
+        changed = "this program" if same_encoder else "the encoder"
+        say(f"{changed} has changed since the index was built")
     corpus = read_openi_reports()
     say(
         f"indexing {len(corpus.records)} reports (once; one to three minutes). {corpus.attribution}"
@@ -115,36 +115,36 @@ def ensure_index(settings: "Settings", encoder: "ImageEncoder", *, say: Say) -> 
         index_reports(settings, corpus, encoder, replace=True, progress=progress)
 
 
-Finding = tuple[str, str]
-"""What was found, and how to fix it; the latter empty if all is well."""
+CheckResult = tuple[str, str]
+"""What was found, and how to fix it; the latter is empty if there is nothing to fix."""
 
 
 def doctor(config: Config = "cpu") -> None:
     """Check versions, weights, index, language model and disk, and say what to fix."""
     settings = read_settings(config)
-    ill = False
-    for name, look in _CHECKS.items():
+    failed = False
+    for name, check in _CHECKS.items():
         try:
-            found, hint = look(settings)
+            found, hint = check(settings)
         except CxrRagError as error:
             found, hint = "failed", str(error)
         mark = typer.style("fix ", fg="red") if hint else typer.style("ok  ", fg="green")
         typer.echo(f"{mark} {name}: {found}")
         if hint:
-            ill = True
+            failed = True
             typer.echo(f"     {hint}")
-    if ill:
+    if failed:
         sys.exit(EXIT_FAILED)
 
 
-def _python(_: "Settings") -> Finding:
+def _python(_: "Settings") -> CheckResult:
     version = ".".join(map(str, sys.version_info[:3]))
-    known = sys.version_info[:2] in ((3, 11), (3, 12))
-    return version, "" if known else "use Python 3.11 or 3.12"
+    supported = sys.version_info[:2] in ((3, 11), (3, 12))
+    return version, "" if supported else "use Python 3.11 or 3.12"
 
 
-def _packages(_: "Settings") -> Finding:
-    """Whether all packages that this one declares are installed."""
+def _packages(_: "Settings") -> CheckResult:
+    """Whether all declared dependencies are installed."""
     declared = [line for line in metadata.requires("cxr-rag") or [] if "extra ==" not in line]
     names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in declared]
     missing = [name for name in names if not list(metadata.distributions(name=name))]
@@ -152,34 +152,34 @@ def _packages(_: "Settings") -> Finding:
     return f"{len(names) - len(missing)} of {len(names)} installed", hint
 
 
-def _disk(settings: "Settings") -> Finding:
-    place = next(path for path in (settings.home, *settings.home.parents) if path.exists())
-    free = shutil.disk_usage(place).free / 1e9
-    hint = "" if free > LOW_DISK_GB else f"free some space: an index may need {LOW_DISK_GB} GB"
+def _disk(settings: "Settings") -> CheckResult:
+    folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
+    free = shutil.disk_usage(folder).free / 1e9
+    hint = "" if free > _MIN_FREE_GB else f"free some space: an index may need {_MIN_FREE_GB} GB"
     return f"{free:.1f} GB free for {settings.home}", hint
 
 
-def _encoder(settings: "Settings") -> Finding:
+def _encoder(settings: "Settings") -> CheckResult:
     from rag.factory import load_encoder
 
     encoder = load_encoder(settings)
     return f"{encoder.encoder_id}, {encoder.dim} dimensions", ""
 
 
-def _index(settings: "Settings") -> Finding:
+def _index(settings: "Settings") -> CheckResult:
     from rag.factory import load_encoder, open_retriever
 
     with open_retriever(settings, load_encoder(settings)) as retriever:
         return f"{len(retriever.index)} reports, index {retriever.index.index_id}", ""
 
 
-def _template(settings: "Settings") -> Finding:
+def _template(settings: "Settings") -> CheckResult:
     from rag.factory import template_of
 
     return template_of(settings).name, ""
 
 
-def _llm(settings: "Settings") -> Finding:
+def _llm(settings: "Settings") -> CheckResult:
     from rag.llm.vllm_server import served_models
 
     llm, server = settings.llm, settings.llm.server
@@ -194,12 +194,12 @@ def _llm(settings: "Settings") -> Finding:
     if models is None:
         return f"nothing answers at {llm.url}", "start the server that llm.url names"
     if llm.model not in models:
-        known = ", ".join(models) or "no model"
-        return f"{llm.url} serves {known}", "set llm.model to one of them"
+        served = ", ".join(models) or "no model"
+        return f"{llm.url} serves {served}", "set llm.model to one of them"
     return f"{llm.model} at {llm.url}", ""
 
 
-_CHECKS: dict[str, Callable[["Settings"], Finding]] = {
+_CHECKS: dict[str, Callable[["Settings"], CheckResult]] = {
     "python": _python,
     "packages": _packages,
     "disk": _disk,

@@ -37,10 +37,10 @@ def fetch(url: Url, study_uid: StudyUid, output: Output) -> None:
     """
     from rag.pacs.dicomweb import fetch_study
 
-    _end_of_fetch(*fetch_study(url, study_uid, output), output)
+    _report_fetch(*fetch_study(url, study_uid, output), output)
 
 
-def _end_of_fetch(
+def _report_fetch(
     images: Sequence[Path], problems: Sequence[str], output: Path, others: str = ""
 ) -> None:
     for problem in problems:
@@ -123,7 +123,7 @@ def dimse_fetch(
         output,
         move_to=(here.host, here.port) if here else None,
     )
-    _end_of_fetch(images, problems, output, f"; {len(earlier)} priors")
+    _report_fetch(images, problems, output, f"; {len(earlier)} priors")
 
 
 def receive(
@@ -146,13 +146,13 @@ def receive(
 
     settings = read_settings(config).dicom
     ended = threading.Event()
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, lambda *_: ended.set())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
     with run_receiver(output, settings, senders=allow or (), host=host, port=port) as receiver:
         say(f"{settings.ae_title} listens on {host} port {receiver.port}; Ctrl-C stops it")
         ended.wait()
-    told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(receiver.counts.items()))
-    typer.echo(told or "nothing was sent")
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(receiver.counts.items()))
+    typer.echo(counts or "nothing was sent")
 
 
 def deid(
@@ -182,7 +182,7 @@ def deid(
         raise UsageError(f"there is no {source}")
     if output.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{output} is inside {source}: copies would mix with originals")
-    # unlike `Path.is_dir`, it does not raise where nobody may look
+    # unlike `Path.is_dir`, it does not raise if permission is denied
     found = sorted(path for path in source.rglob("*") if not os.path.isdir(path))  # noqa: PTH112
     found = [source] if source.is_file() else found
     files = found if source.is_file() else list(filter(is_dicom_object, found))
@@ -190,23 +190,24 @@ def deid(
         raise UsageError(f"there is no DICOM file in {source}")
     pseudonyms = Pseudonyms.from_key_file(key) if key else Pseudonyms()
     copies = Deidentifier(pseudonyms, shift_dates=shift_dates)
-    refused = to_look_at = 0
+    refused = to_check = 0
     for number, path in enumerate(files, 1):
         try:
             copied = copies.copy(path, output)
-        except DeidentifyError as error:  # the path may name the patient: the user gave it, on
-            refused += 1  # the user's terminal it stays
+        except DeidentifyError as error:
+            refused += 1
+            # the path may name the patient, but it stays on the terminal of the user who gave it
             print_error(f"not copied: {path}: {error}")
         else:
-            to_look_at += bool(copied.warnings)
+            to_check += bool(copied.warnings)
             for warning in copied.warnings:
                 typer.secho(f"check {copied.path} (file {number}): {warning}", err=True)
     others = sorted(set(found) - set(files))
     for path in others:
         typer.secho(f"not DICOM, not copied: {path}", err=True)
-    beside = f"; {len(others)} not DICOM, not copied" if others else ""
+    not_dicom = f"; {len(others)} not DICOM, not copied" if others else ""
     typer.echo(
-        f"{len(files) - refused} of {len(files)} files copied to {output}; {to_look_at} to check"
-        f"{beside}"
+        f"{len(files) - refused} of {len(files)} files copied to {output}; {to_check} to check"
+        f"{not_dicom}"
     )
-    sys.exit(EXIT_FAILED if refused or to_look_at else 0)
+    sys.exit(EXIT_FAILED if refused or to_check else 0)

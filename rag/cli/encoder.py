@@ -1,6 +1,6 @@
 """`cxr-rag train | fit-heads | calibrate | embed | eval encoders`: commands about the encoder.
 
-`eval` may not know indexes and drafts from them: the last command gives it some.
+`eval` knows neither indexes nor drafting; the last command passes them in.
 """
 
 import logging
@@ -76,7 +76,7 @@ def train(
 
 
 def _with_report_labels(dataset: "Dataset") -> "Dataset":
-    """What our labeller reads in the reports becomes labels to learn from, beside those given."""
+    """The collection with the findings of its reports added as training labels."""
     from dataclasses import replace
 
     from rag.report_nlp.labeller import label_text
@@ -186,7 +186,7 @@ def encoders(
 ) -> None:
     """Compare encoders, on one site or across sites: every task on vectors, drafts, and cost.
 
-    Indexes and drafts stay in OUT-work: what is there is not made again.
+    Indexes and drafts are kept in OUT-work and reused.
     """
     settings = read_settings("cpu", no_llm=True)
     from eval.sites import read_comparison
@@ -203,11 +203,16 @@ def encoders(
         own = settings.model_copy(update={"encoder": name, "index_dir": folder / "index"})
         return draft_from(own, encoder, home, away, folder / away.site.name)
 
-    def tell(line: str) -> None:
+    def print_status(line: str) -> None:
         typer.echo(f"\r{line}", err=True, nl=line.endswith(" "))
 
     result = compare_encoders(
-        read_comparison(config), load=load, draft=draft, samples=samples, seed=seed, say=tell
+        read_comparison(config),
+        load=load,
+        draft=draft,
+        samples=samples,
+        seed=seed,
+        say=print_status,
     )
     finish(result, out)
 
@@ -215,7 +220,7 @@ def encoders(
 def draft_from(
     settings: "Settings", encoder: "ImageEncoder", home: "SiteImages", away: "SiteImages", out: Path
 ) -> Path:
-    """Index one site's collection without its own test part, and draft another's test images.
+    """Index one site's collection without its test images' studies, and draft another's images.
 
     Raises:
         EvalLeakError: the collection holds a study or patient of the other site's test part.
@@ -266,5 +271,5 @@ def draft_from(
 
 
 def _ids(site: "SiteImages") -> set[str]:
-    """Studies and patients that are measured on."""
+    """Ids of the studies and patients tested on."""
     return {name for image in site.test for name in (image.image_id, image.patient_id)}

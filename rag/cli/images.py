@@ -112,7 +112,7 @@ def generate(
 
 
 def _write(prediction: "Prediction", image: Path, form: DocumentFormat, folder: Path) -> bool:
-    """Write a document about an image into a folder, and say so; whether there can be one."""
+    """Write a document into a folder; returns whether it could be made."""
     from rag.atomic_io import explain_disk_errors, free_path, write_bytes_atomic
     from rag.export.dicom_header import StructuredReportError
     from rag.export.text import Export
@@ -167,8 +167,8 @@ def locate(
             failed = True
             continue
         found = locate_findings(cast("MapEncoder", encoder), image, head=head, measures=measures)
-        for each in found:
-            typer.echo(_line(path, each, as_json=as_json))
+        for finding in found:
+            typer.echo(_finding_line(path, finding, as_json=as_json))
         if out is not None:
             with explain_disk_errors(out):
                 written = free_path(out, path.stem, "png")
@@ -180,19 +180,19 @@ def locate(
         sys.exit(EXIT_FAILED)
 
 
-def _line(path: Path, found: "LocatedFinding", *, as_json: bool) -> str:
+def _finding_line(path: Path, found: "LocatedFinding", *, as_json: bool) -> str:
     if as_json:
         return json.dumps({"file": str(path), **found.to_json()}, ensure_ascii=False)
     (x, y), box = found.region.peak, found.region.box
-    place = ", ".join(f"{value:.2f}" for value in box)
+    corners = ", ".join(f"{value:.2f}" for value in box)
     return (
         f"{found.probability:>6.1%}  {found.finding:<20} peak ({x:.2f}, {y:.2f})  "
-        f"box ({place})  {path.name}"
+        f"box ({corners})  {path.name}"
     )
 
 
 def query(
-    what: Annotated[
+    target: Annotated[
         str, typer.Argument(metavar="FILE|TEXT", help="An image, or text to search for.")
     ],
     config: Config = "cpu",
@@ -201,13 +201,13 @@ def query(
 ) -> None:
     """Show the reports nearest to an image or a text."""
     settings = read_settings(config)
-    path = Path(what)
+    path = Path(target)
     from rag.batch.inputs import IMAGE_SUFFIXES
 
-    looks_like_a_path = os.sep in what.rstrip() or path.suffix.lower() in IMAGE_SUFFIXES
+    looks_like_a_path = os.sep in target.rstrip() or path.suffix.lower() in IMAGE_SUFFIXES
     if looks_like_a_path and not path.is_file():
         raise UsageError(
-            f"there is no file {what} (text with a slash or an image suffix is taken for a file)"
+            f"there is no file {target} (text with a slash or an image suffix is taken for a file)"
         )
     from rag.factory import load_encoder, open_retriever
 
@@ -216,7 +216,7 @@ def query(
         if path.is_file():
             hits = _hits_of_image(retriever, path, k)
         else:
-            hits = retriever.nearest_to_text(what, k=k)
+            hits = retriever.nearest_to_text(target, k=k)
     for rank, hit in enumerate(hits, 1):
         record = hit.record
         if as_json:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Build and maintain the report index.", invoke_without_command=True)
 
-LISTED = 20  # problems that are printed one by one
+_MAX_LISTED = 20  # problems printed one by one
 
 
 @app.callback()
@@ -64,8 +64,8 @@ def index(
             raise UsageError(f"there is no {path}")
     excluded = read_exclude_file(exclude) if exclude else frozenset()
     corpus = read_corpus(collection, name=name, licence=licence, attribution=attribution)
-    pictures = read_images_file(images) if images else {}
-    unknown = pictures.keys() - {record.study_id for record in corpus.records}
+    image_files = read_images_file(images) if images else {}
+    unknown = image_files.keys() - {record.study_id for record in corpus.records}
     typer.echo(f"{corpus.name}: {len(corpus.records)} reports. {corpus.attribution}")
     typer.echo(f"Licence: {corpus.licence}")
     if dry_run:
@@ -76,25 +76,25 @@ def index(
         _print_problems(corpus.problems)
         raise StoreError(f"{corpus.name}: no report can be indexed, so the index stays as it is")
     with progress_bars() as progress:
-        report = index_reports(
+        summary = index_reports(
             settings,
             corpus,
             load_encoder(settings),
             exclude=excluded,
-            images=pictures,
+            images=image_files,
             replace=replace,
             progress=progress,
         )
     if unknown:
-        shown = ", ".join(sorted(unknown)[:LISTED])
+        shown = ", ".join(sorted(unknown)[:_MAX_LISTED])
         typer.echo(f"{images}: {len(unknown)} studies are not in this collection: {shown}")
     for warning in corpus.warnings:
         typer.echo(f"note: {warning}")
-    _print_problems(report.problems)
-    if report.unknown_ids:
-        listed = ", ".join(report.unknown_ids[:LISTED])
+    _print_problems(summary.problems)
+    if summary.unknown_ids:
+        listed = ", ".join(summary.unknown_ids[:_MAX_LISTED])
         typer.echo(f"listed, but not in this index: {listed}")
-    typer.echo(_summary(report))
+    typer.echo(_summary_line(summary))
 
 
 @app.command()
@@ -103,14 +103,14 @@ def info(context: typer.Context) -> None:
     from rag.index import read_info
 
     settings = read_settings(context.obj)
-    found = read_info(settings.index_dir)
+    index_info = read_info(settings.index_dir)
     where = f" (collections on {settings.chroma_url})" if settings.chroma_url else ""
-    typer.echo(f"{settings.index_dir}{where}: index {found.index_id}, {found.created}")
+    typer.echo(f"{settings.index_dir}{where}: index {index_info.index_id}, {index_info.created}")
     typer.echo(
-        f"{found.count} reports of {found.texts} texts, {found.images} images, {found.dim} "
-        f"dimensions, encoder {found.encoder_id}"
+        f"{index_info.count} reports of {index_info.texts} texts, {index_info.images} images, "
+        f"{index_info.dim} dimensions, encoder {index_info.encoder_id}"
     )
-    for collection in found.collections:
+    for collection in index_info.collections:
         typer.echo(f"  {collection.name}: {collection.count} reports, {collection.licence}")
 
 
@@ -135,8 +135,8 @@ def rebuild(context: typer.Context) -> None:
 
     settings = read_settings(context.obj)
     with progress_bars() as progress:
-        report = rebuild_index(settings.index_dir, url=settings.chroma_url, progress=progress)
-    typer.echo(_summary(report))
+        summary = rebuild_index(settings.index_dir, url=settings.chroma_url, progress=progress)
+    typer.echo(_summary_line(summary))
 
 
 @app.command()
@@ -151,25 +151,25 @@ def delete(
     if not study and not patient:
         raise typer.BadParameter("give a --study or a --patient")
     settings = read_settings(context.obj)
-    report = delete_from_index(
+    summary = delete_from_index(
         settings.index_dir,
         url=settings.chroma_url,
         studies=frozenset(study or ()),
         patients=frozenset(patient or ()),
     )
-    typer.echo(_summary(report))
-    if report.unknown_ids:
-        unknown = ", ".join(report.unknown_ids)
+    typer.echo(_summary_line(summary))
+    if summary.unknown_ids:
+        unknown = ", ".join(summary.unknown_ids)
         raise StoreError(
             f"no study or patient of this index has the id {unknown}: check its spelling"
         )
 
 
 def _print_problems(problems: Sequence["Problem"]) -> None:
-    for problem in problems[:LISTED]:
+    for problem in problems[:_MAX_LISTED]:
         typer.echo(f"skipped or repaired: {problem}")
-    if len(problems) > LISTED:
-        typer.echo(f"... and {len(problems) - LISTED} more")
+    if len(problems) > _MAX_LISTED:
+        typer.echo(f"... and {len(problems) - _MAX_LISTED} more")
     if masked := sum("masked" in problem.reason for problem in problems):
         typer.echo(
             f"masked names, dates or numbers in {masked} sections of reports (the file itself is "
@@ -177,19 +177,19 @@ def _print_problems(problems: Sequence["Problem"]) -> None:
         )
 
 
-def _summary(report: "IndexSummary") -> str:
+def _summary_line(summary: "IndexSummary") -> str:
     names = ("added", "changed", "kept", "removed", "excluded", "withheld", "images")
-    counts = {name: getattr(report, name) for name in names}
-    counts["reports without an image"] = report.without_image
-    counts["problems"] = len(report.problems)
+    counts = {name: getattr(summary, name) for name in names}
+    counts["reports without an image"] = summary.without_image
+    counts["problems"] = len(summary.problems)
     parts = ", ".join(
         f"{count} {name}" for name, count in counts.items() if count or name == "added"
     )
-    return f"{parts}; index {report.index_id}"
+    return f"{parts}; index {summary.index_id}"
 
 
 def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
-    """Lines that say what would be skipped, repaired and masked; quotes what is masked."""
+    """Lines of a dry run: what would be skipped, repaired and masked; quotes what is masked."""
     from encoders.tabular import printable
     from rag.grounding.prompt_injection import screen_report
     from rag.privacy.reports import mask_identifiers, preview_masking
@@ -199,18 +199,18 @@ def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
     for problem in corpus.problems:
         yield f"skipped or repaired: {problem}"
     kinds: Counter[str] = Counter()
-    reports = indexed = 0
+    indexed = masked = 0
     for record in corpus.records:
         if record.study_id in excluded:
             continue
         indexed += 1
         places = list(preview_masking(record))
-        reports += bool(places)
+        masked += bool(places)
         kinds.update(kind for kind, _ in places)
         yield from (printable(f"masked: {shown}") for _, shown in places)
-        _, found = screen_report(mask_identifiers(record)[0])
-        yield from (printable(f"removed: {record.report_id}: {reason}") for reason in found)
-    named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing"
+        _, reasons = screen_report(mask_identifiers(record)[0])
+        yield from (printable(f"removed: {record.report_id}: {reason}") for reason in reasons)
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "nothing"
     yield (
-        f"would index {indexed} reports and mask {named} in {reports} of them; nothing was written"
+        f"would index {indexed} reports and mask {counts} in {masked} of them; nothing was written"
     )

@@ -1,8 +1,7 @@
 """The command line: `cxr-rag demo | index | query | generate | batch | eval | doctor | ...`.
 
-The entry point: above app.py and eval, whose commands it mounts. Exit codes: 0 everything done, 1 a
-bug of ours, 2 wrong usage or settings, 3 a study, a store or a server failed (said in one line).
-Heavy modules are imported inside the commands, so that `--help` answers at once.
+The entry point, above app.py and eval, whose commands it mounts. Heavy modules are imported inside
+the commands, so that `--help` answers at once.
 """
 
 import json
@@ -49,9 +48,9 @@ app.command()(dicom.receive)
 
 
 def main() -> None:
-    """Run a command; a failure we can explain is one line, never a traceback."""
+    """Run a command; an expected failure is one line, never a traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # torch's threads sleep while they wait: spinning, they took six times as long on busy cores
+    # torch's threads sleep while waiting; spinning, they took six times as long on busy cores
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

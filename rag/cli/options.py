@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, options, what is printed where."""
+"""What all commands share: exit codes, options, messages and progress."""
 
 import sys
 import time
@@ -12,8 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rag.settings import Settings
 
-LINE_SECONDS = 30
-"""Between two lines of progress where the output is not a terminal."""
+_PROGRESS_INTERVAL_S = 30
+"""Between two lines of progress if the output is not a terminal."""
 
 EXIT_USAGE, EXIT_FAILED = 2, 3
 EXIT_CODES = "Exit codes: 0 done, 1 bug, 2 wrong usage or settings, 3 something failed."
@@ -47,34 +47,34 @@ def read_settings(config: str, *, no_llm: bool = False) -> "Settings":
 
 
 def say(line: str) -> None:
-    """Tell the user what happens: on stderr, so that stdout holds only results."""
+    """Print a message to stderr, so that stdout holds only results."""
     typer.echo(line, err=True)
 
 
 def print_error(line: str) -> None:
-    """What went wrong, in red on stderr."""
+    """Print an error in red to stderr."""
     typer.secho(line, err=True, fg="red")
 
 
 def fail(reason: object, code: int) -> None:
-    """End with one line."""
+    """Exit with a one-line error."""
     print_error(f"cxr-rag: {reason}")
     sys.exit(code)
 
 
 ShowProgress = Callable[..., None]
-"""Told a stage, how much of it is done, of how much, and perhaps what else is to be said."""
+"""Called as (stage, done, total), with an optional note."""
 
 
 @contextmanager
 def progress_bars() -> Iterator[ShowProgress]:
-    """Bars on a terminal, a line now and then elsewhere: a stage, counts, the time left."""
+    """Progress bars on a terminal; otherwise a line now and then."""
     from rich import progress
     from rich.console import Console
 
     console = Console(stderr=True)
     tasks: dict[str, progress.TaskID] = {}
-    last = time.monotonic()
+    printed_at = time.monotonic()
     with progress.Progress(
         progress.TextColumn("{task.description}"),
         progress.BarColumn(),
@@ -85,12 +85,12 @@ def progress_bars() -> Iterator[ShowProgress]:
     ) as bars:
 
         def advance(stage: str, done: int, total: int, note: str = "") -> None:
-            nonlocal last
+            nonlocal printed_at
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total, description=stage + note)
-            if not console.is_terminal and time.monotonic() - last > LINE_SECONDS:
-                last = time.monotonic()
+            if not console.is_terminal and time.monotonic() - printed_at > _PROGRESS_INTERVAL_S:
+                printed_at = time.monotonic()
                 seconds = bars.tasks[tasks[stage]].time_remaining
                 left = f", {round(seconds / 60)} min left" if seconds else ""
                 console.print(f"{stage}: {done} of {total}{note}{left}")
