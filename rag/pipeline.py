@@ -1,17 +1,15 @@
 """From a study to a cited draft, in steps that take and return values.
 
-    images    = load(study)                                  pixels and header, or no chest X-ray
-    analysis  = analyzer.analyze(images)                     vectors, predicted findings
-    retrieval = retriever.retrieve(vector)                   the most similar reports of others
-    draft     = drafter.stream(study, analysis, retrieval)   cited sentences, while they come
-    checked   = check(draft, analysis)                       does each stand in what it cites?
+    images    = load(study)                                       pixels and header, or a refusal
+    analysis  = analyzer.analyze(images)                          vectors, predicted findings
+    retrieval = retriever.retrieve(vector, predicted, exclude)    reports of similar studies
+    result    = drafter.stream(study, analysis, retrieval)        cited sentences, as they grow
+    check     = check_draft(result.draft, result.hits)            does the evidence support each?
 
-A prior, if there is one, is checked before the images are encoded and compared with afterwards.
-`ReportPipeline` is a LangChain Runnable around them, and adds what the steps need not know: the
-prediction as far as it has come, the time each took, and what a failure becomes. The first three
-need a processor, the last two mostly wait: `prepare` and `finish` are the halves that a batch runs
-apart. What can go wrong is a prediction with status "failed", the error's class and a sentence that
-says what to do; evidence that was already found stays in it.
+A prior study is checked before the images are encoded and compared with them afterwards.
+`ReportPipeline` runs the steps as a LangChain Runnable, times each, and turns an error into a
+failed prediction that keeps the evidence found so far. A batch runs its two halves apart: `prepare`
+needs a processor, `finish` mostly waits for the language model.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +20,10 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from encoders.base import ImageEncoder
 from encoders.images.raw_image import ImageReadError
-from rag.change import NO_PRIOR_EVIDENCE, PriorEvidence
+from rag.change import NO_PRIOR_EVIDENCE
 from rag.drafting.drafter import Drafter, DraftResult
 from rag.errors import CxrRagError, NoDraft
-from rag.grounding import DraftCheck, check_draft
+from rag.grounding import check_draft
 from rag.image_analysis import ImageAnalysis, ImageAnalyzer
 from rag.metrics import Stopwatch, count_prediction
 from rag.prediction import Prediction
@@ -36,14 +34,13 @@ from rag.study import ReaderRegion, Study, StudyImages, load, resolve_study_id, 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """A study with its evidence, not yet drafted. Holds no pixels; can be pickled.
+class PreparedStudy:
+    """A study with its evidence, ready to be drafted. Holds no pixels; can be pickled.
 
     Attributes:
-        study: as it was asked for.
-        prediction: as far as it has come; it has ended where the other two are None.
+        prediction: the prediction so far; final if the study failed, which has no retrieval.
         analysis: what the images show.
-        retrieval: what a draft may rest on.
+        retrieval: the evidence for a draft.
     """
 
     study: Study
@@ -53,11 +50,7 @@ class Prepared:
 
 
 class ReportPipeline(Runnable[Study, Prediction]):
-    """Load, analyze, retrieve, draft, check.
-
-    Args:
-        analyzer, retriever, drafter: the parts; `rag.factory` makes them from settings.
-    """
+    """Load, analyze, retrieve, draft, check; `rag.factory` makes one from settings."""
 
     def __init__(
         self, *, analyzer: ImageAnalyzer, retriever: ReportRetriever, drafter: Drafter
@@ -66,59 +59,59 @@ class ReportPipeline(Runnable[Study, Prediction]):
         self.retriever = retriever
         self.drafter = drafter
 
-    def prepare(self, study: Study) -> Prepared:
-        """The first half: everything up to the evidence. Never raises for what an image is."""
-        known, clock = self.start_prediction(study), Stopwatch()
+    def prepare(self, study: Study) -> PreparedStudy:
+        """Load, analyze and retrieve."""
+        prediction, clock = self.start_prediction(study), Stopwatch()
+        prior = CheckedPrior()
         try:
             with clock.stage("read"):
                 images = load(study)
-            known = replace(known, study_id=resolve_study_id(study, images.info))
-            prior = CheckedPrior()
+            prediction = replace(prediction, study_id=resolve_study_id(study, images.info))
             if study.prior:
                 with clock.stage("prior"):
                     prior = check_prior(study.prior, images.info)
             with clock.stage("encode"):
                 analysis = self.analyzer.analyze(images, region=study.region)
-            known = replace(
-                known, predicted=analysis.predicted, maps=analysis.maps, warnings=analysis.notes
-            )
+            prediction = _add_analysis(prediction, analysis)
             if study.prior:
                 with clock.stage("prior"):
-                    compared, notes = self.analyzer.compare(prior, analysis)
-                warnings = unique((*known.warnings, *notes))
-                known = replace(known, prior=compared, warnings=warnings)
+                    evidence, notes = self.analyzer.compare(prior, analysis)
+                prediction = _add_warnings(replace(prediction, prior=evidence), notes)
             with clock.stage("retrieve"):
                 retrieval = self._retrieve(study, images, analysis, prior)
         except (CxrRagError, ImageReadError) as error:
-            return Prepared(study, _ended(known, error, clock))
-        known = replace(known, hits=retrieval.hits, seconds=clock.seconds)
-        return Prepared(study, known, analysis, retrieval)
+            return PreparedStudy(study, _fail(prediction, error, clock))
+        prediction = replace(prediction, hits=retrieval.hits, seconds=clock.seconds)
+        return PreparedStudy(study, prediction, analysis, retrieval)
 
-    def finish(self, prepared: Prepared) -> Prediction:
-        """The second half: draft and check, if there is something to draft from."""
-        *_, last = self._finishing(prepared)
+    def finish(self, prepared: PreparedStudy) -> Prediction:
+        """Draft and check, unless the study has failed."""
+        *_, last = self._stream_finish(prepared)
         return last
 
-    def _finishing(self, prepared: Prepared) -> Iterator[Prediction]:
-        """Snapshots of the second half; the last is the prediction."""
-        known, analysis, retrieval = prepared.prediction, prepared.analysis, prepared.retrieval
+    def _stream_finish(self, prepared: PreparedStudy) -> Iterator[Prediction]:
+        """Draft and check; yields the prediction so far, each time the draft grows."""
+        prediction, analysis, retrieval = prepared.prediction, prepared.analysis, prepared.retrieval
         if analysis is None or retrieval is None:
-            yield known
+            yield prediction
             return
-        clock = Stopwatch(known.seconds)
+        prior, clock = prediction.prior or NO_PRIOR_EVIDENCE, Stopwatch(prediction.seconds)
         try:
             with clock.stage("generate"):
-                for draft in self.drafter.stream(
-                    prepared.study, analysis, retrieval, known.prior or NO_PRIOR_EVIDENCE
-                ):
-                    known = _with_draft(known, draft)
-                    yield known
+                for result in self.drafter.stream(prepared.study, analysis, retrieval, prior):
+                    prediction = _add_draft(prediction, result)
+                    yield prediction
             with clock.stage("check"):
-                checked = check(draft, analysis, known.prior)
+                check = check_draft(
+                    result.draft,
+                    result.hits,
+                    image_labels=analysis.predicted.probabilities,
+                    prior=prior.report,
+                )
         except CxrRagError as error:
-            yield _ended(known, error, clock)
+            yield _fail(prediction, error, clock)
         else:
-            yield replace(known, check=checked, status=Status.OK, seconds=clock.seconds)
+            yield replace(prediction, check=check, status=Status.OK, seconds=clock.seconds)
 
     def invoke(
         self,
@@ -135,32 +128,32 @@ class ReportPipeline(Runnable[Study, Prediction]):
         config: RunnableConfig | None = None,
         **kwargs: Any | None,
     ) -> Iterator[Prediction]:
-        """Snapshots, each more complete than the one before; the last is the prediction."""
+        """The prediction so far, each time it grows; the last is finished."""
         yield self.start_prediction(input)
         prepared = self.prepare(input)
         if prepared.retrieval is not None:
             yield prepared.prediction
-        yield from map(count_prediction, self._finishing(prepared))
+        yield from map(count_prediction, self._stream_finish(prepared))
 
     def search_regions(
         self, study: Study, regions: Sequence[ReaderRegion]
     ) -> list[tuple[tuple[Hit, ...], str]]:
-        """What would be found with each of several regions; the image is read and encoded once.
+        """Search with each of several regions; the images are read and encoded once.
 
         Returns:
-            Hits, and the finding that the region steered the search to ("" for none).
+            For each region the hits, and the finding that it steered the search to ("" for none).
 
         Raises:
-            ImageReadError, NoDraft: it cannot be read, or is no chest X-ray.
-            PriorMismatchError, UsageError: the prior is not the patient's, or cannot be used.
+            ImageReadError, NoDraft: it cannot be read, or is not a chest X-ray.
+            PriorMismatchError, UsageError: the prior is another patient's, or cannot be used.
         """
         images = load(study)
         prior = check_prior(study.prior, images.info) if study.prior else CheckedPrior()
         analysis = self.analyzer.analyze(images)
-        steered = [self.analyzer.steer_to_region(region, analysis, images) for region in regions]
+        analyses = [self.analyzer.steer_to_region(region, analysis, images) for region in regions]
         return [
-            (self._retrieve(study, images, each, prior).hits, each.region_finding)
-            for each in steered
+            (self._retrieve(study, images, steered, prior).hits, steered.region_finding)
+            for steered in analyses
         ]
 
     def _retrieve(
@@ -173,12 +166,12 @@ class ReportPipeline(Runnable[Study, Prediction]):
 
     @property
     def encoder(self) -> ImageEncoder:
-        """What turns images into vectors."""
+        """The encoder of images and queries."""
         return self.analyzer.encoder
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What all its predictions have in common: encoder, index, model and prompt."""
+        """Encoder, index, model and prompt, as recorded in every prediction."""
         return {
             "encoder_id": self.encoder.encoder_id,
             "index_id": self.retriever.index.index_id,
@@ -186,7 +179,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         }
 
     def start_prediction(self, study: Study) -> Prediction:
-        """The prediction of a study of which nothing is known yet."""
+        """The prediction of a study before its images are read."""
         provenance = self.provenance
         return Prediction(
             file=study.name,
@@ -200,18 +193,18 @@ class ReportPipeline(Runnable[Study, Prediction]):
         )
 
 
-def check(
-    draft: DraftResult, analysis: ImageAnalysis, prior: PriorEvidence | None = None
-) -> DraftCheck:
-    """A verdict on each sentence, by the reports it cites, the prior and the image's findings."""
-    labels = analysis.predicted.probabilities
-    return check_draft(
-        draft.draft, draft.hits, image_labels=labels, prior=prior.report if prior else ""
+def _add_analysis(prediction: Prediction, analysis: ImageAnalysis) -> Prediction:
+    return replace(
+        prediction, predicted=analysis.predicted, maps=analysis.maps, warnings=analysis.notes
     )
 
 
-def _with_draft(prediction: Prediction, result: DraftResult) -> Prediction:
-    return replace(
+def _add_warnings(prediction: Prediction, notes: Sequence[str]) -> Prediction:
+    return replace(prediction, warnings=unique((*prediction.warnings, *notes)))
+
+
+def _add_draft(prediction: Prediction, result: DraftResult) -> Prediction:
+    prediction = replace(
         prediction,
         draft=result.draft,
         hits=result.hits,
@@ -220,20 +213,20 @@ def _with_draft(prediction: Prediction, result: DraftResult) -> Prediction:
         answer=result.answer,
         messages=result.messages,
         prompt_hash=result.prompt_hash,
-        warnings=unique((*prediction.warnings, *result.notes)),
     )
+    return _add_warnings(prediction, result.notes)
 
 
-def _ended(
+def _fail(
     prediction: Prediction, error: CxrRagError | ImageReadError, clock: Stopwatch
 ) -> Prediction:
-    """A prediction without a draft: it failed, or it is right that there is none."""
-    return replace(
+    """The prediction without a draft: failed, or rightly abstained."""
+    prediction = replace(
         prediction,
         status=Status.ABSTAINED if isinstance(error, NoDraft) else Status.FAILED,
         error=type(error).__name__,
         reason=str(error),
-        warnings=unique((*prediction.warnings, *getattr(error, "notes", ()))),
         draft=Draft(),
         seconds=clock.seconds,
     )
+    return _add_warnings(prediction, getattr(error, "notes", ()))

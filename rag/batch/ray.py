@@ -18,7 +18,7 @@ from typing import Any
 from rag.batch.workers import Prepare, prepare_study
 from rag.errors import UsageError
 from rag.factory import load_encoder, open_pipeline
-from rag.pipeline import Prepared, ReportPipeline
+from rag.pipeline import PreparedStudy, ReportPipeline
 from rag.settings import Settings
 from rag.study import Study
 
@@ -56,7 +56,7 @@ def prepare_on_ray(make_pipeline: MakePipeline, *, workers: int) -> Prepare:
         workers: actors, with one processor each.
     """
 
-    def prepare(studies: Iterable[Study]) -> Iterator[Prepared]:
+    def prepare(studies: Iterable[Study]) -> Iterator[PreparedStudy]:
         import ray.data  # noqa: PLC0415 - an extra
 
         items = [{"study": pickle.dumps(study)} for study in studies]

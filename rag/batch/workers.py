@@ -19,7 +19,7 @@ from functools import partial
 from encoders.machine import map_ahead
 from rag.errors import BatchError, LlmBusyError, LlmUnavailableError
 from rag.metrics import count_prediction
-from rag.pipeline import Prepared, ReportPipeline
+from rag.pipeline import PreparedStudy, ReportPipeline
 from rag.prediction import Prediction
 from rag.schema import Draft, Status
 from rag.study import Study
@@ -32,7 +32,7 @@ _GRACE_PERIOD_S = 30.0
 _MAX_RETRY_PAUSE_S = 15.0
 _POLL_INTERVAL_S = 0.2  # until a stop is noticed
 
-Prepare = Callable[[Iterable[Study]], Iterator[Prepared]]
+Prepare = Callable[[Iterable[Study]], Iterator[PreparedStudy]]
 """Does the first half of each study, in any order."""
 
 
@@ -106,7 +106,7 @@ class Engine:
             if not too_many:
                 return
 
-    def _finish(self, prepared: Prepared) -> Prediction | None:
+    def _finish(self, prepared: PreparedStudy) -> Prediction | None:
         """The second half of a study; None if the run was stopped before the model was asked."""
         started, pause = time.monotonic(), 0.5
         while not self.stop.is_set():
@@ -144,12 +144,12 @@ def threaded_prepare(pipeline: ReportPipeline, *, threads: int) -> Prepare:
     return lambda studies: map_ahead(prepare, studies, threads=threads, ahead=2 * threads)
 
 
-def prepare_study(pipeline: ReportPipeline, study: Study) -> Prepared:
+def prepare_study(pipeline: ReportPipeline, study: Study) -> PreparedStudy:
     """The first half of a study; not even a bug ends the run."""
     try:
         return pipeline.prepare(study)
     except Exception as error:  # noqa: BLE001 - as above
-        return Prepared(study, _unexpected_failure(pipeline.start_prediction(study), error))
+        return PreparedStudy(study, _unexpected_failure(pipeline.start_prediction(study), error))
 
 
 def _unexpected_failure(prediction: Prediction, error: Exception) -> Prediction:
