@@ -1,4 +1,4 @@
-"""The two interfaces of this package: what an image is, and what an encoder does.
+"""The interfaces of this package: an image, and an encoder.
 
 Imports numpy only, so that `cxr-rag --help` does not wait for torch.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 class View(StrEnum):
-    """The projection of a chest X-ray, as far as the file says it."""
+    """The projection of a chest X-ray, as far as the file tells."""
 
     PA = "PA"
     AP = "AP"
@@ -23,14 +23,14 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CxrImage:
-    """One image, ready to look at or to embed. Holds no patient data.
+    """One image, ready to view or to embed. Holds no patient data.
 
     Attributes:
         pixels: float32 [H, W] in [0, 1]; 1 is white, and white is dense (bone), whatever the
-            file's photometric interpretation was.
-        source_sha256: hash of the bytes that were read.
-        view: UNKNOWN where the file does not say.
-        warnings: sentences a reader of the image should see ("no window in the file: ...").
+            file's photometric interpretation.
+        source_sha256: hash of the file's bytes.
+        view: UNKNOWN if the file does not tell.
+        warnings: sentences for the reader of the image ("no usable window in the file: ...").
     """
 
     pixels: NDArray[np.float32]
@@ -40,7 +40,7 @@ class CxrImage:
 
 
 class EncoderIdentity(Protocol):
-    """What decides whether two encoders give the same vectors."""
+    """Two encoders with the same identity give the same vectors."""
 
     @property
     def encoder_id(self) -> str:
@@ -79,5 +79,5 @@ def unit_vector(vector: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def embeds_texts(encoder: ImageEncoder) -> TypeGuard[ImageTextEncoder]:
-    """Whether an encoder embeds texts, too."""
+    """Whether an encoder also embeds texts."""
     return hasattr(encoder, "embed_texts")

@@ -1,7 +1,7 @@
-"""Many images to one array of unit vectors on disk, for use in numpy.
+"""Embeds many images into one array on disk, for use in numpy.
 
-``OUT.npy`` (float32 [N, D]), ``OUT.csv`` (a line a row: row, id) and ``OUT.failed.csv`` (id,
-reason) where an image could not be read.
+Writes ``OUT.npy`` (float32 [N, D], rows of norm 1), ``OUT.csv`` (row, id) and, if images could not
+be read, ``OUT.failed.csv`` (id, reason).
 """
 
 import csv
@@ -25,17 +25,17 @@ def embed_files(
     threads: int = 1,
     on_image: Callable[[], None] | None = None,
 ) -> tuple[int, int]:
-    """Embed (id, file) each; one that cannot be read is a line of the failures.
+    """Embed images, given as (id, file).
 
-    The array is ``out``, with or without ``.npy``; all files appear whole at the end. ``on_image``
-    is told after each image.
+    Files are written at the end and replaced atomically. ``out`` may end in ``.npy`` or not;
+    ``on_image`` is called after each image.
 
     Returns:
-        How many images have a row, and how many failed.
+        The numbers of embedded and of failed images.
     """
-    name = out.name.removesuffix(".npy")  # no `with_suffix`: "emb.train" has a dot of its own
-    target, table, failed = (out.with_name(name + end) for end in (".npy", ".csv", ".failed.csv"))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    name = out.name.removesuffix(".npy")  # not `with_suffix`: "emb.train" has a dot of its own
+    array, table, failed = (out.with_name(name + end) for end in (".npy", ".csv", ".failed.csv"))
+    array.parent.mkdir(parents=True, exist_ok=True)
     rows, ids, failures = [], [], []
 
     def embed(image: tuple[str, Path]) -> tuple[str, NDArray[np.float32] | ImageReadError]:
@@ -45,28 +45,28 @@ def embed_files(
         except ImageReadError as error:
             return image_id, error
 
-    for image_id, made in map_ahead(embed, images, threads=threads, ahead=2 * threads):
-        if isinstance(made, ImageReadError):
-            failures.append((image_id, str(made)))
+    for image_id, result in map_ahead(embed, images, threads=threads, ahead=2 * threads):
+        if isinstance(result, ImageReadError):
+            failures.append((image_id, str(result)))
         else:
             ids.append(image_id)
-            rows.append(made)
+            rows.append(result)
         if on_image:
             on_image()
-    beside = target.with_name(f".{name}.new.npy")  # the old array stays where the disk is full
-    np.save(beside, np.stack(rows) if rows else np.empty((0, encoder.dim), np.float32))
-    listed = _written(table, ("row", "id"), enumerate(ids))
-    beside.replace(target)
-    listed.replace(table)
+    temporary = array.with_name(f".{name}.new.npy")  # a full disk leaves the old array
+    np.save(temporary, np.stack(rows) if rows else np.empty((0, encoder.dim), np.float32))
+    new_table = _write_csv(table, ("row", "id"), enumerate(ids))
+    temporary.replace(array)
+    new_table.replace(table)
     failed.unlink(missing_ok=True)
     if failures:
-        _written(failed, ("id", "reason"), failures).replace(failed)
+        _write_csv(failed, ("id", "reason"), failures).replace(failed)
     return len(ids), len(failures)
 
 
-def _written(path: Path, header: tuple[str, str], rows: Iterable[tuple[object, object]]) -> Path:
-    """A table beside the place that it is for."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("w", newline="", encoding="utf-8") as stream:
+def _write_csv(path: Path, header: tuple[str, str], rows: Iterable[tuple[object, object]]) -> Path:
+    """Write a temporary file beside ``path``, to replace it."""
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([header, *rows])
-    return beside
+    return temporary

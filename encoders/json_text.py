@@ -1,19 +1,21 @@
-"""JSON as a file has to be, and JSON as pandas writes it."""
+"""Parses JSON strictly, or as pandas writes it."""
 
 import json
 from typing import Any
 
 
 def parse_strict(text: str, *, nan_is_null: bool = False) -> Any:
-    """JSON without duplicate keys, half surrogates or (unless it is read as null) NaN.
+    """Parse JSON without duplicate keys, lone surrogates or, unless ``nan_is_null``, NaN.
 
     Raises:
         ValueError: says what is wrong, and where.
     """
     try:
-        constant = _null if nan_is_null else _no_constant
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
-        # a lone surrogate passes json.loads and would break whoever writes it down
+        parse_constant = _nan_as_null if nan_is_null else _reject_constant
+        value = json.loads(
+            text, object_pairs_hook=_reject_duplicate_keys, parse_constant=parse_constant
+        )
+        # json.loads accepts a lone surrogate, which cannot be encoded
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
@@ -26,16 +28,16 @@ def parse_strict(text: str, *, nan_is_null: bool = False) -> Any:
 
 
 def parse_lenient(text: str) -> Any:
-    """JSON as pandas writes it, where NaN is nothing; strings may hold form feeds and the like."""
+    """Parse JSON as pandas writes it, with NaN, and control characters in strings."""
     try:
         return json.loads(text, strict=False)
     except RecursionError as error:
         raise ValueError("not JSON: nested too deeply") from error
-    except ValueError as error:  # what it says, without the text it stumbled over
+    except ValueError as error:  # the message without the position in the text
         raise ValueError(f"not JSON: {str(error).partition(':')[0]}") from error
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in pairs:
         if key in values:
@@ -44,10 +46,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _no_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"holds {name}, which is not JSON: use null or leave the key out")
 
 
-def _null(name: str) -> None:
+def _nan_as_null(name: str) -> None:
     if name != "NaN":
-        _no_constant(name)
+        _reject_constant(name)

@@ -1,7 +1,7 @@
 """Published models of open_clip, timm and torchxrayvision as encoders, each with its own transform.
 
-Each library is an optional extra. Weights are read from safetensors only; a pickle can run code, so
-where a publisher has nothing else, the error says how to convert it once.
+Each library is an optional extra. Weights are read from safetensors only, since a pickle can run
+code; if a publisher has nothing else, the error says how to convert it.
 
 Source: the vectors are those of open_clip's ``encode_image`` and ``encode_text``, of a timm model
 without its classifier, and of torchxrayvision's ``features2``, normalized.
@@ -28,20 +28,28 @@ from encoders.pretrained import (
     PretrainedImageEncoder,
     content_id,
     device_of,
-    frozen,
-    grey_bytes,
-    locate,
+    find_model_folder,
+    prepare_for_inference,
     require_tokenizer,
+    to_uint8,
 )
 
-_FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError, AssertionError, SafetensorError)
+_LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    AssertionError,
+    SafetensorError,
+)
 
-_HUB = "hf-hub:"
-_CONVERT = (
+_HUB_PREFIX = "hf-hub:"
+_CONVERT_COMMAND = (
     'python -c "import torch; from safetensors.torch import save_file; '
     "save_file(torch.load('{0}', weights_only=True), '{1}')\""
 )
-_CONVERT_XRV = (
+_CONVERT_XRV_COMMAND = (
     'python -c "import torchxrayvision as xrv; from safetensors.torch import save_file; '
     "save_file(xrv.models.DenseNet(weights='{0}').state_dict(), '{1}')\""
 )
@@ -53,24 +61,26 @@ def load_open_clip(name: str) -> PretrainedEncoder:
     ``name`` is a folder with ``open_clip_config.json``, or ``hf-hub:ID`` as open_clip writes it.
 
     Raises:
-        EncoderError: the library is missing, or the model cannot be had or is damaged.
+        EncoderError: the library is missing, or the model is unavailable or damaged.
     """
-    open_clip = _library("open_clip", extra="open_clip")
-    folder = locate(name.removeprefix(_HUB))
+    open_clip = _import_library("open_clip", extra="open_clip")
+    folder = find_model_folder(name.removeprefix(_HUB_PREFIX))
     config = read_json(folder / "open_clip_config.json")
     _refuse_pickle(folder)
     if "hf_tokenizer_name" in config.get("model_cfg", {}).get("text_cfg", {}):
         require_tokenizer(folder)
-    where = f"local-dir:{folder}"
-    with _named(folder):
-        model = open_clip.create_model(where, pretrained_text=False, require_pretrained=True)
-        tokenizer = open_clip.get_tokenizer(where)
+    source = f"local-dir:{folder}"
+    with _as_encoder_error(folder):
+        model = open_clip.create_model(source, pretrained_text=False, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(source)
         settings = open_clip.transform.PreprocessCfg(**model.visual.preprocess_cfg)
         transform = open_clip.transform.image_transform_v2(settings, is_train=False)
-    model = frozen(model)
+    model = prepare_for_inference(model)
     device = device_of(model)
     return PretrainedEncoder(
-        lambda images: model.encode_image(_batch(images, transform, mode="RGB").to(device)),
+        lambda images: model.encode_image(
+            _transform_batch(images, transform, mode="RGB").to(device)
+        ),
         lambda texts: model.encode_text(tokenizer(list(texts)).to(device)),
         preprocessing=asdict(settings),
         encoder_id=content_id(name, folder),
@@ -80,60 +90,61 @@ def load_open_clip(name: str) -> PretrainedEncoder:
 def load_timm(name: str) -> PretrainedImageEncoder:
     """A model of timm without its classifier.
 
-    ``name`` is a folder with timm's ``config.json``, a hub id, or a name of timm's own
+    ``name`` is a folder with timm's ``config.json``, a hub id, or a timm model name
     (``vit_small_patch14_dinov2.lvd142m``).
 
     Raises:
-        EncoderError: the library is missing, or the model cannot be had or is damaged.
+        EncoderError: the library is missing, or the model is unavailable or damaged.
     """
-    timm = _library("timm", extra="timm")
-    hub = name.removeprefix(_HUB)
-    folder = locate(hub if "/" in hub or Path(hub).is_dir() else f"timm/{hub}")
+    timm = _import_library("timm", extra="timm")
+    model_id = name.removeprefix(_HUB_PREFIX)
+    is_timm_name = "/" not in model_id and not Path(model_id).is_dir()
+    folder = find_model_folder(f"timm/{model_id}" if is_timm_name else model_id)
     read_json(folder / "config.json")
     _refuse_pickle(folder)
-    with _named(folder):
+    with _as_encoder_error(folder):
         model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
         settings = timm.data.resolve_model_data_config(model)
         transform = timm.data.create_transform(**settings, is_training=False)
-    model = frozen(model)
+    model = prepare_for_inference(model)
     device = device_of(model)
     mode = "L" if settings["input_size"][0] == 1 else "RGB"
     return PretrainedImageEncoder(
-        lambda images: model(_batch(images, transform, mode=mode).to(device)),
+        lambda images: model(_transform_batch(images, transform, mode=mode).to(device)),
         preprocessing=settings,
         encoder_id=content_id(name, folder),
     )
 
 
 def load_torchxrayvision(name: str) -> PretrainedImageEncoder:
-    """A DenseNet-121 of torchxrayvision, before its classifier, by the name of its weights.
+    """A DenseNet-121 of torchxrayvision without its classifier, by the name of its weights.
 
     Raises:
-        EncoderError: the library is missing, there are no such weights, or they are damaged.
+        EncoderError: the library or the weights are missing, or the weights are damaged.
     """
-    xrv = _library("torchxrayvision", extra="torchxrayvision")
-    known = [each for each in xrv.models.model_urls if each.startswith("densenet121")]
-    if name not in known:
-        raise EncoderError(f"torchxrayvision has no {name!r}; there are {', '.join(known)}")
+    xrv = _import_library("torchxrayvision", extra="torchxrayvision")
+    names = [name for name in xrv.models.model_urls if name.startswith("densenet121")]
+    if name not in names:
+        raise EncoderError(f"torchxrayvision has no {name!r}; it has {', '.join(names)}")
     path = Path(xrv.utils.get_cache_dir()).expanduser() / f"{name}.safetensors"
     if not path.is_file():
         raise EncoderError(
-            f"{path} is missing: torchxrayvision publishes pickles, which can run code. Where you "
-            f"trust them and have a network, run `{_CONVERT_XRV.format(name, path)}` once"
+            f"{path} is missing: torchxrayvision publishes pickles, which can run code. If you "
+            f"trust them and have a network, run `{_CONVERT_XRV_COMMAND.format(name, path)}` once"
         )
     size = int(xrv.models.model_urls[name]["input_resolution"])
     model = xrv.models.DenseNet(num_classes=len(xrv.models.model_urls[name]["labels"]))
-    with _named(path):  # not strict: a published file also has operating points
+    with _as_encoder_error(path):  # not strict: a published file also has operating points
         missing = model.load_state_dict(load_file(path), strict=False).missing_keys
     if missing:
         raise EncoderError(f"{path} lacks {len(missing)} weights of its model, {missing[0]} first")
-    model = frozen(model)
+    model = prepare_for_inference(model)
     device = device_of(model)
     crop, resize = xrv.datasets.XRayCenterCrop(), xrv.datasets.XRayResizer(size)
 
     def image_features(images: Sequence[CxrImage]) -> Tensor:
-        grey = [xrv.datasets.normalize(grey_bytes(image), 255)[None] for image in images]
-        pixels = np.stack([resize(crop(each)) for each in grey])
+        grey = [xrv.datasets.normalize(to_uint8(image), 255)[None] for image in images]
+        pixels = np.stack([resize(crop(channel)) for channel in grey])
         return torch.as_tensor(model.features2(torch.from_numpy(pixels).float().to(device)))
 
     return PretrainedImageEncoder(
@@ -143,44 +154,46 @@ def load_torchxrayvision(name: str) -> PretrainedImageEncoder:
     )
 
 
-def _library(module: str, *, extra: str) -> Any:
+def _import_library(module: str, *, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise EncoderError(
-            f"this encoder needs {module} and what it needs ({error}): run "
+            f"this encoder needs {module} and its dependencies ({error}): run "
             f"`pip install 'cxr-rag[{extra}]'`"
         ) from error
 
 
 def _refuse_pickle(folder: Path) -> None:
-    """A library would fall back to one."""
+    """Refuse a folder without safetensors: the library would load its pickle."""
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(path for end in ("bin", "pt", "pth") for path in folder.glob(f"*.{end}"))
     pickle = pickles[0] if pickles else folder / "pytorch_model.bin"
     raise EncoderError(
         f"{folder} has no weights as .safetensors, and a pickle, which can run code, is not read: "
-        "where the publisher has nothing else, copy the folder, put it there and convert it once, "
-        f"`{_CONVERT.format(pickle, pickle.with_suffix('.safetensors'))}`, then name that folder"
+        "if the publisher has nothing else, copy the folder, put the pickle there and convert it "
+        f"once, `{_CONVERT_COMMAND.format(pickle, pickle.with_suffix('.safetensors'))}`, then name "
+        "that folder"
     )
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """What a library raises for a folder that is none of its, or damaged, as an EncoderError."""
+def _as_encoder_error(path: Path) -> Iterator[None]:
+    """Turn what a library raises for an unsuitable or damaged folder into an EncoderError."""
     try:
         yield
-    except _FAULTS as error:
+    except _LOAD_ERRORS as error:
         raise EncoderError(
             f"cannot use the model in {path}: {type(error).__name__}: {error}; it needs the files "
             "of its release, whole, with safetensors"
         ) from error
 
 
-def _batch(
+def _transform_batch(
     images: Sequence[CxrImage], transform: Callable[[Image.Image], Tensor], *, mode: str
 ) -> Tensor:
-    """Images as their publisher would open them, through the publisher's transform."""
-    pictures = (Image.fromarray(grey_bytes(image)).convert(mode) for image in images)
-    return torch.stack([transform(picture) for picture in pictures])
+    """Images through the publisher's transform."""
+    return torch.stack(
+        [transform(Image.fromarray(to_uint8(image)).convert(mode)) for image in images]
+    )

@@ -1,4 +1,4 @@
-"""What this machine can do at once: threads that work ahead, and bfloat16."""
+"""Threads that work ahead, values built once, and whether bfloat16 is fast on this machine."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,19 +12,19 @@ _Out = TypeVar("_Out")
 
 
 def built_once(build: Callable[[], _Out]) -> Callable[[], _Out]:
-    """A value that is built when it is first asked for; other threads wait for it.
+    """Decorator: build a value at the first call only, while other threads wait for it.
 
-    With `functools.lru_cache` each thread that asks before the first one is ready builds its own.
+    With `functools.lru_cache` every thread that calls before the first is done builds its own.
     """
-    lock, built = Lock(), list[_Out]()
+    lock, values = Lock(), list[_Out]()
 
     @wraps(build)
     def get() -> _Out:
-        if not built:
+        if not values:
             with lock:
-                if not built:
-                    built.append(build())
-        return built[0]
+                if not values:
+                    values.append(build())
+        return values[0]
 
     return get
 
@@ -32,10 +32,9 @@ def built_once(build: Callable[[], _Out]) -> Callable[[], _Out]:
 def map_ahead(
     work: Callable[[_In], _Out], items: Iterable[_In], *, threads: int, ahead: int
 ) -> Iterator[_Out]:
-    """`map` by several threads, in the order of the items; items are taken as results are.
+    """`map` in several threads, in the order of the items, at most ``ahead`` results in advance.
 
-    An exception is raised where its result would come. With 0 threads the caller works; ``ahead``
-    results may wait to be taken.
+    An exception is raised in place of its result. With 0 threads, items are computed by the caller.
     """
     if not threads:
         yield from map(work, items)
@@ -54,11 +53,11 @@ def map_ahead(
 
 
 def supports_bfloat16(*, gpu: bool) -> bool:
-    """Whether bfloat16 is faster than float32 on the GPU, or else on the processor.
+    """Whether the GPU, or else the CPU, computes bfloat16 natively.
 
-    A CPU without the instructions (AVX-512 on x86) only imitates it: on one with AVX2 alone, a
-    3 x 3 convolution took 25 times as long as in float32, and a language model of 135 M parameters
-    six times as long.
+    A CPU without the instructions (AVX-512 on x86) emulates it: with AVX2 alone, a 3 x 3
+    convolution took 25 times as long as in float32, and a language model of 135 M parameters six
+    times as long.
     """
     import torch  # noqa: PLC0415 - takes seconds
 

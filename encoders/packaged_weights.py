@@ -1,6 +1,6 @@
-"""Weights inside installed packages: our own folder, and files of others, checked by hash.
+"""Weights in installed packages: the shipped encoder's folder, and pinned files of others.
 
-A distribution is never imported: some import at their top what we do not want.
+A distribution is only located, never imported: some have unwanted imports.
 """
 
 import hashlib
@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 SHIPPED_ENCODER = Path(__file__).parent / "eclip" / "weights" / "eclip-lite"
-"""Folder of the encoder that ships, and of the parts that were trained on its vectors."""
+"""Folder of the encoder that ships, and of the models fitted to its vectors."""
 
 
 class EncoderError(Exception):
-    """An encoder cannot be loaded; the message says what was wrong and what to do about it."""
+    """An encoder cannot be loaded; the message says why, and the cure."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackagedFile:
-    """A file inside a wheel, pinned: its path inside ``site-packages``, and its sha256."""
+    """A file of a wheel, pinned by its path in ``site-packages`` and its sha256."""
 
     distribution: str
     version: str
@@ -28,7 +28,7 @@ class PackagedFile:
     sha256: str
 
     def locate(self) -> Path:
-        """Path of the checked file.
+        """The file's path, after checking its hash.
 
         Raises:
             EncoderError: the distribution is not installed, or its file is not the pinned one.
@@ -51,7 +51,7 @@ class PackagedFile:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object of a JSON file of a model folder.
+    """The JSON object in a file of a model folder.
 
     Raises:
         EncoderError: it is missing, damaged or no object.

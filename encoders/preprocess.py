@@ -1,7 +1,6 @@
-"""From an image to the tensor that a tower reads: the evaluation transform, as data.
+"""The evaluation transform, from an image to the tensor that a tower reads.
 
-It travels with the weights. Training augments before the last step (`normalise`) and shares the
-rest.
+Its settings are stored with the weights. Training augments before the last step, `normalise`.
 """
 
 import hashlib
@@ -19,23 +18,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-TRANSFORM = "preprocessor_config.json"
+TRANSFORM_FILE = "preprocessor_config.json"
 
 
 @dataclass(frozen=True, slots=True)
 class EvalTransform:
     """Squash to a square, stretch the grey values, normalise, repeat the channel.
 
-    The image is squashed, not cropped: nothing of it is lost, and images that were stored squashed
-    (as Open-I's are here) look the same as images that arrive in their true shape.
-    Stretched after resizing: one hot pixel or a thin lead letter no longer sets the scale.
+    Squashing loses nothing, and treats images that were stored squashed (as Open-I's are here) and
+    images in their true shape alike. Grey values are stretched after resizing, so that a hot pixel
+    or a thin lead letter does not set the scale.
 
     Attributes:
         size: side of the square in pixels.
-        low_percentile, high_percentile: grey values that become 0 and 1, in percent of the pixels;
-            images come with every window, and this undoes any linear one.
+        low_percentile, high_percentile: percentiles of the grey values that become 0 and 1; this
+            undoes any linear window.
         mean, std: of the stretched pixels, scalars as in eCLIP.
-        channels: copies of the grey channel that the tower expects.
+        channels: number of copies of the grey channel.
     """
 
     size: int = 224
@@ -47,7 +46,7 @@ class EvalTransform:
 
     def __call__(self, image: CxrImage) -> "Tensor":
         """One image to float32 [channels, size, size]; the same image gives the same bits."""
-        import torch  # noqa: PLC0415 - a command line that only reads settings must not wait for it
+        import torch  # noqa: PLC0415 - takes seconds
 
         pixels = torch.from_numpy(np.ascontiguousarray(image.pixels, dtype=np.float32))
         return self.normalise(self.stretch(resize_square(pixels, self.size)))
@@ -55,8 +54,8 @@ class EvalTransform:
     def stretch(self, pixels: "Tensor") -> "Tensor":
         """Grey values [..., H, W] in [0, 1] stretched between the two percentiles of each image.
 
-        An image with less than one 8-bit grey level between them is flat, and becomes nearly 0:
-        what it shows is the rounding of the resize.
+        An image with less than one 8-bit grey level between them is flat and becomes nearly 0: its
+        contrast is the rounding of the resize.
         """
         flat = pixels.flatten(-2)
         shares = self.low_percentile / 100, self.high_percentile / 100
@@ -74,7 +73,7 @@ class EvalTransform:
     def save_pretrained(self, folder: Path) -> None:
         """Write ``preprocessor_config.json``."""
         text = json.dumps(self._settings, indent=2) + "\n"
-        (folder / TRANSFORM).write_text(text, encoding="utf-8")
+        (folder / TRANSFORM_FILE).write_text(text, encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> "EvalTransform":
@@ -83,12 +82,12 @@ class EvalTransform:
         Raises:
             EncoderError: the file is missing, damaged or of another transform.
         """
-        values = read_json(folder / TRANSFORM)
+        values = read_json(folder / TRANSFORM_FILE)
         values.pop("image_processor_type", None)
-        known = {field.name for field in fields(cls)}
-        if values.keys() != known:
+        expected = {field.name for field in fields(cls)}
+        if values.keys() != expected:
             raise EncoderError(
-                f"{TRANSFORM} has the keys {sorted(values)}, expected {sorted(known)}"
+                f"{TRANSFORM_FILE} has the keys {sorted(values)}, expected {sorted(expected)}"
             )
         return cls(**values)
 
@@ -98,13 +97,13 @@ class EvalTransform:
 
     @property
     def hash(self) -> str:
-        """First 12 digits of the sha256 of the settings: a changed transform is another one."""
+        """First 12 digits of the sha256 of the settings."""
         text = json.dumps(self._settings, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def resize_square(pixels: "Tensor", side: int) -> "Tensor":
-    """[..., H, W] squashed to [..., side, side], averaging where it shrinks (no aliasing)."""
+    """[..., H, W] squashed to [..., side, side], antialiased."""
     from torch.nn import functional  # noqa: PLC0415
 
     *batch, height, width = pixels.shape

@@ -1,9 +1,9 @@
-"""Published models of Hugging Face as encoders: nothing of theirs is replaced by ours.
+"""Published models of Hugging Face as encoders, used as published.
 
 A CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder embeds images and texts with its own projections,
 image processor, tokenizer and context length; any vision model (DINOv2, RAD-DINO, ViT) embeds
-images alone. The processor's settings are part of the encoder's identity. Only safetensors are
-read: a pickle can run code. Other libraries: `encoders.library_models`.
+images only. The processor's settings are part of the encoder's identity. Only safetensors are read:
+a pickle can run code. Other libraries: `encoders.library_models`.
 
 Source: the vectors are those of ``get_image_features`` and ``get_text_features`` of transformers,
 normalized; for a vision model its pooled output.
@@ -24,10 +24,10 @@ from encoders.eclip.encoder import ImageOutput
 from encoders.packaged_weights import EncoderError, file_sha256, read_json
 from encoders.towers.hugging_face import pooled_output
 
-_BATCH = 16
-_GPU = "cuda"
-_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
-"""What is fetched and hashed: configuration, tokenizer, weights."""
+_BATCH_SIZE = 16
+_GPU_DEVICE = "cuda"
+_FILE_PATTERNS = ("*.json", "*.txt", "*.model", "*.safetensors")
+"""Files that are downloaded and hashed: configuration, tokenizer, weights."""
 
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 
@@ -37,16 +37,16 @@ _Item = TypeVar("_Item")
 
 
 class PretrainedImageEncoder:
-    """Embeds images with a published vision model, or with the image side of a published pair.
+    """Embeds images with a published vision model, or with the image tower of a published pair.
 
     Args:
-        image_features: images to float32 [N, dim], in evaluation mode; not yet normalized.
-        preprocessing: what is done to an image before, as data: size, crop, mean, ...
+        image_features: images to float32 [N, dim], not yet normalized.
+        preprocessing: settings of the image transform: size, crop, mean, ...
         encoder_id: name and content hash.
     """
 
     findings: tuple[str, ...] = ()
-    """Findings of which there are maps: none."""
+    """Findings with a map: none."""
 
     def __init__(
         self, image_features: ImageFeatures, *, preprocessing: Mapping[str, Any], encoder_id: str
@@ -55,16 +55,16 @@ class PretrainedImageEncoder:
         self.encoder_id = encoder_id
         settings = json.dumps(preprocessing, sort_keys=True, default=str)
         self.preprocess_hash = hashlib.sha256(settings.encode()).hexdigest()[:12]
-        # Shown by a black image: configurations do not agree on where they say it.
+        # Measured, because configurations name it differently.
         blank = CxrImage(np.zeros((8, 8), np.float32), source_sha256="")
-        self.dim: int = _unit_rows(image_features, [blank]).shape[1]
+        self.dim: int = _embed(image_features, [blank]).shape[1]
 
     def embed_images(self, images: Sequence[CxrImage]) -> Vectors:
         """Images to vectors: float32 [N, dim], rows of norm 1."""
-        return _unit_rows(self._image_features, images, width=self.dim)
+        return _embed(self._image_features, images, dim=self.dim)
 
     def outputs(self, image: CxrImage) -> ImageOutput:
-        """Vector of an image; its features are the vector again, finding maps there are none."""
+        """The vector of an image, also as its features, and no finding maps."""
         vector = self.embed_images([image])
         return ImageOutput(vector, vector, np.empty((1, 0, 1, 1), np.float32))
 
@@ -72,7 +72,7 @@ class PretrainedImageEncoder:
 class PretrainedEncoder(PretrainedImageEncoder):
     """Embeds images and texts with a published pair of towers.
 
-    ``text_features`` makes texts float32 [N, dim], not yet normalized, and cuts what is too long.
+    ``text_features`` turns texts into float32 [N, dim], not yet normalized, and truncates them.
     """
 
     def __init__(
@@ -87,25 +87,27 @@ class PretrainedEncoder(PretrainedImageEncoder):
         self._text_features = text_features
 
     def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """Texts to vectors: float32 [N, dim], rows of norm 1. Longer texts are cut.
+        """Texts to vectors: float32 [N, dim], rows of norm 1. Long texts are truncated.
 
         Raises:
             ValueError: a text is empty.
         """
         if not all(text.strip() for text in texts):
             raise ValueError("an empty text cannot be embedded; leave the report out")
-        return _unit_rows(self._text_features, texts, width=self.dim)
+        return _embed(self._text_features, texts, dim=self.dim)
 
 
 @torch.inference_mode()
-def _unit_rows(
-    features: Callable[[Sequence[_Item]], torch.Tensor], items: Sequence[_Item], *, width: int = 0
+def _embed(
+    features: Callable[[Sequence[_Item]], torch.Tensor], items: Sequence[_Item], *, dim: int = 0
 ) -> Vectors:
-    """Features of the items, batch by batch, as rows of norm 1; ``width`` is for no item at all."""
-    rows = [np.empty((0, width), np.float32)] if not items else []
-    for at in range(0, len(items), _BATCH):
-        found = features(items[at : at + _BATCH]).float()
-        rows.append(torch.nn.functional.normalize(found, dim=-1).cpu().numpy())
+    """Features in batches, normalized: float32 [N, dim]; ``dim`` is used if there are no items."""
+    if not items:
+        return np.empty((0, dim), np.float32)
+    rows = []
+    for start in range(0, len(items), _BATCH_SIZE):
+        batch = features(items[start : start + _BATCH_SIZE]).float()
+        rows.append(torch.nn.functional.normalize(batch, dim=-1).cpu().numpy())
     return np.concatenate(rows)
 
 
@@ -113,11 +115,11 @@ def load_pair(name: str) -> PretrainedEncoder:
     """A CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder, by its folder or its id on the hub.
 
     Raises:
-        EncoderError: it cannot be had, is damaged, or is no pair of towers.
+        EncoderError: it is unavailable, damaged, or not a pair of towers.
     """
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
 
-    folder = locate(name)
+    folder = find_model_folder(name)
     model, processor = _load_model_and_processor(folder)
     if not hasattr(model, "get_text_features"):
         raise EncoderError(
@@ -129,7 +131,7 @@ def load_pair(name: str) -> PretrainedEncoder:
     def text_features(texts: Sequence[str]) -> torch.Tensor:
         tokens = tokenizer(
             list(texts),
-            padding="max_length",  # SigLIP was trained so; others mask what is padded
+            padding="max_length",  # as SigLIP was trained; others mask the padding
             truncation=True,
             max_length=context,
             return_tensors="pt",
@@ -138,7 +140,7 @@ def load_pair(name: str) -> PretrainedEncoder:
 
     return PretrainedEncoder(
         lambda images: pooled_output(
-            model.get_image_features(**_processed(processor, images, model))
+            model.get_image_features(**_preprocess(processor, images, model))
         ),
         text_features,
         preprocessing=processor.to_dict(),
@@ -150,22 +152,22 @@ def load_vision_model(name: str) -> PretrainedImageEncoder:
     """Any vision model that ``AutoModel`` knows, by its folder or its id on the hub.
 
     Raises:
-        EncoderError: it cannot be had or is damaged.
+        EncoderError: it is unavailable or damaged.
     """
-    folder = locate(name)
+    folder = find_model_folder(name)
     model, processor = _load_model_and_processor(folder)
     return PretrainedImageEncoder(
-        lambda images: pooled_output(model(**_processed(processor, images, model))),
+        lambda images: pooled_output(model(**_preprocess(processor, images, model))),
         preprocessing=processor.to_dict(),
         encoder_id=content_id(name, folder),
     )
 
 
-def locate(name: str) -> Path:
-    """The folder of a model: itself, or a snapshot of the hub's (fetched once, then cached).
+def find_model_folder(name: str) -> Path:
+    """The folder of a model: ``name`` itself, or the hub's snapshot, downloaded once.
 
     Raises:
-        EncoderError: there is no such folder, and the hub cannot be asked.
+        EncoderError: neither a folder, nor available from the hub.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -173,39 +175,41 @@ def locate(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_FILES)))
+        return Path(snapshot_download(name, allow_patterns=list(_FILE_PATTERNS)))
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise EncoderError(
-            f"{name} is neither a folder nor a model that the Hugging Face hub gives here "
-            f"({type(error).__name__}); where there is a network run `hf download {name} "
-            "--local-dir FOLDER`, bring the folder here and name it instead"
+            f"{name} is neither a folder nor a model that can be downloaded from the Hugging Face "
+            f"hub ({type(error).__name__}); where there is a network run `hf download {name} "
+            "--local-dir FOLDER`, copy the folder here and name it instead"
         ) from error
 
 
-def frozen(model: Any) -> Any:
-    """A published model in evaluation mode, on the GPU where torch sees one.
+def prepare_for_inference(model: Any) -> Any:
+    """A published model in evaluation mode, on the GPU if there is one.
 
-    Its vectors then differ from a CPU's by what rounding makes. The shipped encoder stays on the
-    CPU, where it is fast.
+    Its vectors differ from a CPU's by rounding. The shipped encoder stays on the CPU, where it is
+    fast.
     """
-    return model.eval().requires_grad_(False).to(_GPU if torch.cuda.is_available() else "cpu")
+    return (
+        model.eval().requires_grad_(False).to(_GPU_DEVICE if torch.cuda.is_available() else "cpu")
+    )
 
 
 def device_of(model: Any) -> torch.device:
-    """Where a model computes."""
+    """The device of a model's parameters."""
     device: torch.device = next(model.parameters()).device
     return device
 
 
 def context_length(model: Any, tokenizer: Any) -> int:
-    """Tokens that the text side reads: what both the tokenizer and the positions allow."""
+    """Tokens that the text tower reads: as many as both tokenizer and positions allow."""
     positions = getattr(model.config.text_config, "max_position_embeddings", None)
     return int(min(tokenizer.model_max_length, positions or tokenizer.model_max_length))
 
 
 def content_id(name: str, folder: Path) -> str:
     """Name of a model and a hash of its files: configuration, tokenizer, weights."""
-    paths = sorted({path for pattern in _FILES for path in folder.glob(pattern)})
+    paths = sorted({path for pattern in _FILE_PATTERNS for path in folder.glob(pattern)})
     parts = "".join(f"{path.name} {file_sha256(path)}" for path in paths)
     return f"{Path(name).name}@{hashlib.sha256(parts.encode()).hexdigest()[:12]}"
 
@@ -214,7 +218,7 @@ def require_tokenizer(folder: Path) -> str:
     """The vocabulary file of a folder's tokenizer.
 
     Raises:
-        EncoderError: it has none; transformers would make an empty tokenizer.
+        EncoderError: it has none; transformers would create an empty tokenizer.
     """
     for name in _VOCABULARIES:
         if (folder / name).is_file():
@@ -222,8 +226,8 @@ def require_tokenizer(folder: Path) -> str:
     raise EncoderError(f"no tokenizer in {folder}: it has none of {', '.join(_VOCABULARIES)}")
 
 
-def grey_bytes(image: CxrImage) -> NDArray[np.uint8]:
-    """Grey values as bytes [H, W], which is what image processors are made for."""
+def to_uint8(image: CxrImage) -> NDArray[np.uint8]:
+    """Grey values as uint8 [H, W], as image processors expect them."""
     return np.rint(image.pixels * 255).clip(0, 255).astype(np.uint8)
 
 
@@ -238,13 +242,13 @@ def _load_model_and_processor(folder: Path) -> tuple[Any, Any]:
         raise EncoderError(
             f"{folder} lacks {len(missing)} weights of its model, {missing[0]} first"
         )
-    # In Pillow, whatever else is installed: another backend resizes to other pixels.
+    # Always Pillow: another backend resizes to other pixels.
     processor = _load(AutoImageProcessor, folder, "preprocessor_config.json", backend="pil")
-    return frozen(model), processor
+    return prepare_for_inference(model), processor
 
 
 def _load(loader: Any, folder: Path, file: str, **options: Any) -> Any:
-    """What a loader of transformers makes of a folder; ``file`` is the one it begins with."""
+    """Load a folder with a transformers class; ``file`` is the one it reads first."""
     from safetensors import SafetensorError  # noqa: PLC0415
 
     if file.endswith(".json"):
@@ -257,6 +261,6 @@ def _load(loader: Any, folder: Path, file: str, **options: Any) -> Any:
         ) from error
 
 
-def _processed(processor: Any, images: Sequence[CxrImage], model: Any) -> Any:
-    rgb = [np.repeat(grey_bytes(image)[..., None], 3, axis=2) for image in images]
+def _preprocess(processor: Any, images: Sequence[CxrImage], model: Any) -> Any:
+    rgb = [np.repeat(to_uint8(image)[..., None], 3, axis=2) for image in images]
     return processor(images=rgb, return_tensors="pt").to(model.device)

@@ -1,17 +1,16 @@
-"""One string names an encoder: `load_encoder` finds and loads it.
+"""Loads an encoder by name.
 
 | string | encoder |
 |---|---|
 | ``eclip`` | the one that ships with this package |
-| ``eclip:FOLDER``, or a folder | a model that was trained here, or any folder of the next row |
+| ``eclip:FOLDER``, or a folder | a model trained here, or a folder of the next row |
 | ``hf:ID``, ``hf:FOLDER`` | a published CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder |
 | ``open_clip:hf-hub:ID``, ``open_clip:FOLDER`` | a model of open_clip, such as BiomedCLIP |
-| ``image:hf:ID``, ``image:hf:FOLDER`` | a vision model: it embeds images alone |
-| ``image:timm:NAME``, ``image:timm:FOLDER`` | a model of timm, images alone |
-| ``image:torchxrayvision:NAME`` | a DenseNet of torchxrayvision, images alone |
+| ``image:hf:ID``, ``image:hf:FOLDER`` | a vision model, images only |
+| ``image:timm:NAME``, ``image:timm:FOLDER`` | a model of timm, images only |
+| ``image:torchxrayvision:NAME`` | a DenseNet of torchxrayvision, images only |
 
-A new family is one more row of `_LOADERS`. Nothing heavy is imported before it is needed: torch
-takes seconds.
+A new family is one more row of `_LOADERS`. Imports torch, which takes seconds, only to load.
 """
 
 from importlib import import_module
@@ -21,7 +20,7 @@ from encoders.base import ImageEncoder
 from encoders.packaged_weights import SHIPPED_ENCODER, EncoderError, read_json
 
 DEFAULT_ENCODER = "eclip"
-_ECLIP = "eclip:"
+_ECLIP_PREFIX = "eclip:"
 _PRETRAINED, _LIBRARIES = "encoders.pretrained", "encoders.library_models"
 _LOADERS = {
     "hf:": (_PRETRAINED, "load_pair"),
@@ -30,16 +29,16 @@ _LOADERS = {
     "image:timm:": (_LIBRARIES, "load_timm"),
     "image:torchxrayvision:": (_LIBRARIES, "load_torchxrayvision"),
 }
-"""Prefix to the module and function that load what follows it."""
+"""Prefix of a name to the module and function that load the rest of it."""
 
 
 def load_encoder(name: str | Path = DEFAULT_ENCODER, *, backend: str = "auto") -> ImageEncoder:
-    """The encoder of a string (see above); it may embed images alone.
+    """The encoder of a name (see above); it may embed images only.
 
-    ``backend`` is of an eCLIP encoder: "auto" runs in ONNX Runtime where it can, "torch" never.
+    ``backend`` is for eCLIP encoders: "auto" uses ONNX Runtime if possible, "torch" never.
 
     Raises:
-        EncoderError: no such encoder, or it cannot be loaded; the message says what to do.
+        EncoderError: no such encoder, or it cannot be loaded.
     """
     text = str(name)
     if folder := eclip_folder(text):
@@ -54,21 +53,18 @@ def load_encoder(name: str | Path = DEFAULT_ENCODER, *, backend: str = "auto") -
                 text.removeprefix(prefix)
             )
             return encoder
-    forms = ", ".join(f"{prefix}…" for prefix in (_ECLIP, *_LOADERS))
+    forms = ", ".join(f"{prefix}…" for prefix in (_ECLIP_PREFIX, *_LOADERS))
     raise EncoderError(
         f"no encoder {text!r}: it is neither a model folder nor one of {DEFAULT_ENCODER}, {forms}"
     )
 
 
 def eclip_folder(name: str) -> Path | None:
-    """The folder of an eCLIP encoder, where what was trained on its vectors lies too.
-
-    None for a published model: nothing of ours goes into its folder.
-    """
+    """The folder of an eCLIP encoder and of the models fitted to it; None for a published model."""
     if name == DEFAULT_ENCODER:
         return SHIPPED_ENCODER
-    if name.startswith(_ECLIP):
-        return Path(name.removeprefix(_ECLIP))
+    if name.startswith(_ECLIP_PREFIX):
+        return Path(name.removeprefix(_ECLIP_PREFIX))
     folder = Path(name)
     if folder.is_dir() and read_json(folder / "config.json").get("model_type") == "eclip":
         return folder

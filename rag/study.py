@@ -1,7 +1,7 @@
-"""One study: what is asked about it, where its reader looked, and its images once they are loaded.
+"""A study to report, the region that its reader marked, and loading its images.
 
-Owns what a study is called, the form and limits of a region, and the first step of the line,
-`load`: from files to pixels, or why there must be no draft. Knows no encoder.
+`load` is the first step of the pipeline: from files to pixels, or why there must be no draft. Knows
+no encoder.
 """
 
 import hashlib
@@ -30,44 +30,44 @@ Row = tuple[float, ...]
 MAX_BOXES = 8
 MAX_FIXATIONS = 5000
 MIN_BOX_SIDE = 0.01
-"""Of a box, as a fraction of the image: less was a slip of the hand."""
+"""Least side of a box, as a fraction of the image: a smaller one was drawn by accident."""
 
 HEATMAP_SIDE = 256
-"""Of the heatmap in pixels; no encoder here looks at images larger than that."""
+"""Side of the heatmap in pixels: no encoder here uses larger images."""
 
-_DIGITS = 4
+_DECIMALS = 4
 
 
 class RegionError(CxrRagError):
-    """A region or gaze that is none; the message says what is wrong and what it should be."""
+    """An invalid region or gaze; the message says what is wrong and what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderRegion:
-    """Where a reader looked or drew on the frontal image: a region, a gaze, or both.
+    """Where a reader looked or drew on the frontal image: boxes, gaze, or both.
 
-    Places are fractions of the image as it is stored, upright or not: a record holds no pixel.
+    Coordinates are fractions of the image's width and height.
 
     Attributes:
-        boxes: (left, top, width, height) each, within the image.
-        fixations: (x, y, seconds) each; beside the image they only leave their tail on it.
+        boxes: (left, top, width, height), within the image.
+        fixations: (x, y, seconds); they may be outside the image.
     """
 
     boxes: tuple[Row, ...] = ()
     fixations: tuple[Row, ...] = ()
 
     def __bool__(self) -> bool:
-        """Whether there is anything."""
+        """Whether anything is marked."""
         return bool(self.boxes or self.fixations)
 
     def heatmap(self) -> NDArray[np.float32]:
         """float32 [256, 256] in [0, 1] over the whole image, whatever its shape."""
-        drawn = render_heatmap(Boxes(self.boxes), height=HEATMAP_SIDE, width=HEATMAP_SIDE)
+        boxes = render_heatmap(Boxes(self.boxes), height=HEATMAP_SIDE, width=HEATMAP_SIDE)
         gaze = render_heatmap(Fixations(self.fixations), height=HEATMAP_SIDE, width=HEATMAP_SIDE)
-        return np.maximum(drawn, gaze)
+        return np.maximum(boxes, gaze)
 
     def to_json(self) -> dict[str, Any]:
-        """What is kept: fractions with four digits; empty where there is nothing."""
+        """The region as JSON, without empty lists."""
         return {
             name: [list(row) for row in rows]
             for name, rows in (("boxes", self.boxes), ("fixations", self.fixations))
@@ -76,13 +76,13 @@ class ReaderRegion:
 
     @classmethod
     def from_json(cls, values: Any) -> "ReaderRegion":
-        """What `to_json` wrote, or what a browser or program sent; an empty object is nowhere.
+        """Parse a region from a browser, a program or `to_json`; an empty object marks nothing.
 
         Raises:
-            RegionError: no such object, not numbers, too many, or not on the image.
+            RegionError: another structure, not numbers, too many, or not on the image.
         """
         try:
-            sent = _SentRegion.model_validate(values)
+            region = _RegionJson.model_validate(values)
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"])) or "the region"
@@ -91,7 +91,7 @@ class ReaderRegion:
                 '{"boxes": [[left, top, width, height]], "fixations": [[x, y, seconds]]}, '
                 "finite numbers, seconds above 0"
             ) from error
-        return cls(tuple(map(_on_image, sent.boxes)), tuple(map(_rounded, sent.fixations)))
+        return cls(tuple(map(_clip_to_image, region.boxes)), tuple(map(_round, region.fixations)))
 
 
 NO_REGION = ReaderRegion()
@@ -101,14 +101,14 @@ _Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e6, le=1
 _Seconds = Annotated[_Number, Field(ge=1e-4)]
 
 
-class _SentRegion(BaseModel, extra="forbid"):
+class _RegionJson(BaseModel, extra="forbid"):
     boxes: list[tuple[_Number, _Number, _Number, _Number]] = Field([], max_length=MAX_BOXES)
     fixations: list[tuple[_Number, _Number, _Seconds]] = Field([], max_length=MAX_FIXATIONS)
 
 
-def _on_image(box: Row) -> Row:
-    """A box cut to the image."""
-    x, y, width, height = _rounded(box)
+def _clip_to_image(box: Row) -> Row:
+    """A box clipped to the image."""
+    x, y, width, height = _round(box)
     left, top = min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)
     right, bottom = min(max(x + width, 0.0), 1.0), min(max(y + height, 0.0), 1.0)
     if right - left < MIN_BOX_SIDE or bottom - top < MIN_BOX_SIDE:
@@ -116,11 +116,11 @@ def _on_image(box: Row) -> Row:
             f"the box {box} is less than {MIN_BOX_SIDE:.0%} of the image wide or high: "
             "draw it larger"
         )
-    return _rounded((left, top, right - left, bottom - top))
+    return _round((left, top, right - left, bottom - top))
 
 
-def _rounded(row: Row) -> Row:
-    return tuple(round(value, _DIGITS) for value in row)
+def _round(row: Row) -> Row:
+    return tuple(round(value, _DECIMALS) for value in row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +128,16 @@ class Study:
     """One study to report.
 
     Attributes:
-        source: the frontal image, as a file or as its bytes.
-        other_views: other views of the same study, a lateral above all; they help to find reports.
-        name: what the prediction calls the image ("file").
-        study_id: what the prediction calls the study; empty: see `resolve_study_id`.
+        source: the frontal image, as a file or its bytes.
+        name: name of the image in the prediction ("file").
+        other_views: other views of the same study, such as a lateral; retrieval uses them.
+        study_id: id of the study in the prediction; if empty, see `resolve_study_id`.
         indication: why the image was taken, if known.
-        exclude: what must not be retrieved, as what the reader ruled out; the study itself and ids
-            in its headers, paths and other names, and in those of its prior, are added.
-        region: where the reader looked on the frontal image; it steers the search there.
-        prior: the patient's own earlier study, for comparison.
-        aliases: what its input calls its images, and a list the study itself.
+        exclude: reports that must not be retrieved, such as those the reader ruled out; the
+            pipeline adds the study itself, and ids in headers, paths and names, also of its prior.
+        region: where the reader looked on the frontal image; it steers retrieval there.
+        prior: the patient's earlier study, for comparison.
+        aliases: names of the study and its images in the input.
     """
 
     source: Path | bytes
@@ -153,13 +153,13 @@ class Study:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StudyImages:
-    """The images of a study. Holds pixels, tens of megabytes: not for keeping.
+    """The images of a study. Holds tens of megabytes of pixels: do not keep it.
 
     Attributes:
-        info: what the frontal image's header says.
-        views: the frontal image first, then those of the others that are chest X-rays of the same
-            patient and can be read.
-        notes: what the reader of a draft should know of them.
+        info: header of the frontal image.
+        views: the frontal image, then the other views that are readable chest X-rays of the same
+            patient.
+        notes: notes about the images for the reader of a draft.
     """
 
     info: ImageInfo
@@ -171,15 +171,15 @@ def load(study: Study) -> StudyImages:
     """Read the images of a study.
 
     Raises:
-        NotAChestXray: by what the header says, or because it is a picture in colour.
+        NotAChestXray: by its header, or because it is a colour picture.
         BlankImage: every pixel has the same value.
         ImageReadError: the frontal image cannot be read.
     """
     info = read_image_info(study.source)
-    frontal, notes = _chest_xray(study.source, info, name=study.name)
+    frontal, notes = _read_chest_xray(study.source, info, name=study.name)
     views = [frontal]
     for number, source in enumerate(study.other_views, 2):
-        view = _further_view(source, info)
+        view = _read_other_view(source, info)
         if isinstance(view, str):
             notes.append(f"view {number} was not used: {view}")
         else:
@@ -187,10 +187,10 @@ def load(study: Study) -> StudyImages:
     return StudyImages(info, tuple(views), unique(notes))
 
 
-def _chest_xray(
+def _read_chest_xray(
     source: Path | bytes, info: ImageInfo, *, name: str = ""
 ) -> tuple[CxrImage, list[str]]:
-    """An image, and what its reader should know of it; raises as `load` does."""
+    """An image and notes about it; raises as `load` does."""
     verdict = screen_header(info)
     if verdict.refusal:
         raise NotAChestXray(verdict.refusal, notes=verdict.notes)
@@ -203,35 +203,32 @@ def _chest_xray(
     return image, notes
 
 
-def _further_view(source: Path | bytes, frontal: ImageInfo) -> CxrImage | str:
+def _read_other_view(source: Path | bytes, frontal: ImageInfo) -> CxrImage | str:
     """Another view of the frontal image's study, or why it is not used."""
     try:
         info = read_image_info(source)
         if same_patient(frontal, info) is False:
             return "by its header it is another patient's"
-        if _of_another_day(frontal, info):
+        if _is_other_study(frontal, info):
             return "by its header it is of another study, made on another day"
-        return _chest_xray(source, info)[0]
+        return _read_chest_xray(source, info)[0]
     except ImageReadError as error:
         return error.reason.value
     except NoDraft as error:
         return str(error)
 
 
-def _of_another_day(one: ImageInfo, other: ImageInfo) -> bool:
-    """Whether two headers name two studies and two dates; de-identified, each may have a UID."""
+def _is_other_study(one: ImageInfo, other: ImageInfo) -> bool:
+    """Whether both UID and date differ: de-identified images may each have their own UID."""
     days = {info.study_time[:8] for info in (one, other)} - {""}
     return len(days) == 2 and one.study_uid != other.study_uid
 
 
 def drop_rejected(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, ...]]:
-    """The images among some files that no rejection note among them takes out of use.
+    """The files without rejection notes and the images that these reject; and a note per image.
 
-    A rejection note is a DICOM Key Object Selection with the title 113001 or one of its kind. What
-    cannot be read is kept, for its own failure to be told.
-
-    Returns:
-        The images in their order, and a sentence for each that was rejected.
+    A rejection note is a DICOM Key Object Selection with a title such as 113001. Unreadable files
+    are kept, so that `load` reports them.
     """
     infos: list[ImageInfo | None] = []
     for source in sources:
@@ -251,10 +248,7 @@ def drop_rejected(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, .
 
 
 def resolve_study_id(study: Study, info: ImageInfo | None = None) -> str:
-    """What a prediction calls a study that nobody has named; never empty.
-
-    A pseudonym of the StudyInstanceUID, and without one the image's name without its suffix.
-    """
+    """The study's own id, else a pseudonym of its StudyInstanceUID, else its image's name."""
     if study.study_id:
         return study.study_id
     if info is not None and info.study_uid:
@@ -263,10 +257,10 @@ def resolve_study_id(study: Study, info: ImageInfo | None = None) -> str:
 
 
 def pseudonym(study_uid: str) -> str:
-    """What a DICOM study is called. Whoever has the UID can find the study, nobody else."""
+    """A study id that only those who know the StudyInstanceUID can attribute."""
     return "dcm-" + hashlib.sha256(f"cxr-rag study {study_uid}".encode()).hexdigest()[:20]
 
 
 def unique(notes: Iterable[str]) -> tuple[str, ...]:
-    """Notes in their order, each once."""
+    """Notes without duplicates, in order."""
     return tuple(dict.fromkeys(notes))

@@ -1,4 +1,4 @@
-"""Decoding in child processes: what a decoder does to itself stays there."""
+"""Decoding in child processes: crashes, time and memory limits, and frame headers."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def lossless_jpeg() -> bytes:
 IMAGE = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
 
 
-def test_a_stream_that_aborts_its_decoder_is_one_images_error(pool: _Pool) -> None:
+def test_a_stream_that_crashes_its_decoder_fails_only_its_own_image(pool: _Pool) -> None:
     """A zero in its Huffman table makes GDCM 3.2.6 call std::terminate."""
     good = lossless_jpeg()
     bad = good[:16] + b"\0" + good[17:]
@@ -80,7 +80,7 @@ def test_an_idle_worker_that_died_is_replaced(pool: _Pool) -> None:
     assert np.array_equal(codecs.decode(frame, inspect(frame)), first)
 
 
-def test_threads_share_the_pool_and_mix_nothing_up(pool: _Pool) -> None:
+def test_threads_sharing_the_pool_get_their_own_frames(pool: _Pool) -> None:
     images = [np.roll(ramp(12), shift, axis=1) for shift in range(8)]
     frames = [files.lossless_jpeg(image, bits=12, predictor=4) for image in images]
     wrong: list[int] = []
@@ -113,7 +113,7 @@ def test_a_forked_process_starts_workers_of_its_own(pool: _Pool) -> None:
     assert np.array_equal(codecs.decode(frame, inspect(frame)), expected)
 
 
-def test_workers_end_with_their_parent() -> None:
+def test_workers_exit_with_their_parent() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from encoders.dicom.codecs import _pool, decode, inspect\n"
@@ -137,7 +137,7 @@ def test_workers_end_with_their_parent() -> None:
     pytest.fail("the worker outlived its parent")
 
 
-def test_memory_of_a_worker_is_limited() -> None:
+def test_worker_memory_is_limited() -> None:
     """A stream of 60 000 x 60 000 samples, which `inspect` would not have let through."""
     frame = bytearray(files.ready_made("lossless.j2c"))
     start = frame.index(b"\xff\x4f\xff\x51")
@@ -175,6 +175,6 @@ def test_inspect_reads_headers() -> None:
         ),
     ],
 )
-def test_inspect_refuses(frame: bytes, error: type[CodecError], words: str) -> None:
+def test_inspect_refuses_invalid_streams(frame: bytes, error: type[CodecError], words: str) -> None:
     with pytest.raises(error, match=words):
         inspect(frame)

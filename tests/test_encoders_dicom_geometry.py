@@ -1,4 +1,4 @@
-"""Images that are stored mirrored, turned, with oblong pixels, or with a wide border."""
+"""Images stored mirrored, rotated, with oblong pixels, or with a wide border."""
 
 from typing import Any
 
@@ -47,14 +47,14 @@ def box(pixels: NDArray[np.float32], *, above: float = 0.6) -> tuple[int, int, i
         (["F", "P"], "LL", (50, 70), (3, 6, 60, 65)),
     ],
 )
-def test_a_image_is_turned_as_its_orientation_says(
+def test_an_image_is_made_upright_by_its_patient_orientation(
     orientation: list[str], view: str, shape: tuple[int, int], where: tuple[int, ...]
 ) -> None:
     image = read_image(dicom(marked(), **WINDOW, PatientOrientation=orientation, ViewPosition=view))
     assert image.pixels.shape == shape
     assert box(image.pixels) == where
     upright = (shape, where) == ((70, 50), (4, 9, 3, 6))
-    assert any("PatientOrientation" in one for one in image.warnings) is not upright
+    assert any("PatientOrientation" in warning for warning in image.warnings) is not upright
 
 
 @pytest.mark.parametrize(
@@ -69,18 +69,18 @@ def test_a_image_is_turned_as_its_orientation_says(
         {"PatientOrientation": ["R", "F"], "ViewPosition": "LL"},
     ],
 )
-def test_where_the_sides_are_uncertain_a_warning_says_so(attributes: dict[str, Any]) -> None:
+def test_uncertain_sides_are_warned_of(attributes: dict[str, Any]) -> None:
     image = read_image(dicom(marked(), **WINDOW, **attributes))
     assert box(image.pixels) == (4, 9, 3, 6)
-    assert any("sides may be swapped" in one for one in image.warnings), image.warnings
+    assert any("sides may be swapped" in warning for warning in image.warnings), image.warnings
 
 
-def test_a_flip_of_the_detector_is_no_news_where_the_orientation_is_said() -> None:
+def test_a_detector_flip_is_not_warned_of_if_the_orientation_is_given() -> None:
     said = {"PatientOrientation": ["L", "F"], "FieldOfViewHorizontalFlip": "YES"}
     assert read_image(dicom(marked(), **WINDOW, **said, FieldOfViewRotation=0)).warnings == ()
 
 
-def test_padding_and_spacing_turn_with_the_image() -> None:
+def test_padding_and_spacing_are_reoriented_with_the_image() -> None:
     stored = marked()
     stored[:, :2] = 0
     turned = {"PatientOrientation": ["F", "R"], "PixelPaddingValue": 0}
@@ -106,7 +106,7 @@ def ellipse(rows: int, columns: int) -> NDArray[np.uint16]:
         (160, 120, {"PixelSpacing": None, "PixelAspectRatio": [3, 4]}, 160),
     ],
 )
-def test_pixels_are_made_square(
+def test_oblong_pixels_are_resampled_to_squares(
     rows: int, columns: int, attributes: dict[str, Any], side: int
 ) -> None:
     data = dicom(ellipse(rows, columns), **WINDOW, **attributes)
@@ -114,7 +114,7 @@ def test_pixels_are_made_square(
     assert image.pixels.shape == (side, side)
     top, bottom, left, right = box(image.pixels, above=0.4)
     assert (bottom - top + 1) / (right - left + 1) == pytest.approx(1, abs=0.02)
-    assert any("resampled to square" in one for one in image.warnings)
+    assert any("resampled to square" in warning for warning in image.warnings)
     if spacing := read_raw(data).spacing_mm:
         assert spacing[0] == spacing[1]
 
@@ -123,10 +123,10 @@ def test_pixels_are_made_square(
     "attributes",
     [{"PixelSpacing": None, "PixelAspectRatio": [100, 1]}, {"PixelSpacing": [9.0, 0.1]}],
 )
-def test_nonsense_about_the_shape_of_pixels_is_warned_of(attributes: dict[str, Any]) -> None:
+def test_an_implausible_pixel_aspect_is_warned_of(attributes: dict[str, Any]) -> None:
     image = read_image(dicom(marked(), **WINDOW, **attributes))
     assert image.pixels.shape == (70, 50)
-    assert any("distorted" in one for one in image.warnings)
+    assert any("distorted" in warning for warning in image.warnings)
     assert image.pixels.size < MAX_PIXELS
 
 
@@ -139,7 +139,7 @@ def test_a_padded_neighbour_hides_a_resampled_pixel() -> None:
     assert raw.render()[raw.hidden].max() == 0
 
 
-def test_a_preview_is_only_of_what_is_shown_as_it_lies(tmp_path: Any) -> None:
+def test_an_image_that_is_stored_mirrored_has_no_preview(tmp_path: Any) -> None:
     large = np.kron(marked(), np.ones((40, 40), np.uint16))
     for number, attributes in enumerate(({}, {"PatientOrientation": ["R", "F"]})):
         path = tmp_path / f"{number}.dcm"
@@ -159,7 +159,7 @@ def collimated(*, marker: bool, border: int = 0) -> NDArray[np.uint16]:
 
 @pytest.mark.parametrize("marker", [False, True])
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
-def test_border_and_marker_leave_the_grey_scale_to_the_field(
+def test_border_and_marker_do_not_narrow_the_grey_scale_of_the_field(
     marker: bool, photometric: str
 ) -> None:
     stored = collimated(marker=marker)
@@ -170,7 +170,7 @@ def test_border_and_marker_leave_the_grey_scale_to_the_field(
     assert pixels[100, 149] >= 0.9
 
 
-def test_a_noisy_border_with_a_soft_edge_is_a_border_too() -> None:
+def test_a_noisy_border_with_a_soft_edge_is_recognised() -> None:
     noise = np.random.default_rng(5).normal(0, 10, (200, 200))
     soft = ndimage.gaussian_filter(np.clip(collimated(marker=True, border=60) + noise, 0, 4095), 1)
     pixels = read_image(dicom(soft.astype(np.uint16), BitsStored=12)).pixels
@@ -178,7 +178,7 @@ def test_a_noisy_border_with_a_soft_edge_is_a_border_too() -> None:
     assert pixels[60:140, 142:146].mean() > 0.7
 
 
-def test_a_chest_that_fills_the_image_is_shown_as_before() -> None:
+def test_an_image_without_border_gets_the_plain_percentiles() -> None:
     values = np.random.default_rng(1).normal(1800, 500, 100_000).clip(0, 4095).astype(np.uint16)
     found = Histogram.from_codes(values, slope=1.0, intercept=0.0)
     window = percentile_window(found, invert=False)

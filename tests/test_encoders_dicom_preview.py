@@ -1,4 +1,4 @@
-"""The first look at a large image: near the whole one, absent where it would be wrong."""
+"""The preview of a large image: close to the whole one, or absent."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def _compress(path: Path) -> None:
         *((3200, 2560, 8), (3204, 2565, 8), (3201, 2560, 2), (3202, 2560, 4)),
     ],
 )
-def test_it_is_the_image_with_shorter_sides(
+def test_a_preview_is_the_image_at_a_lower_resolution(
     tmp_path: Path, rows: int, columns: int, step: int
 ) -> None:
     image = _write(tmp_path / "image.dcm", rows, columns)
@@ -66,7 +66,7 @@ def test_it_is_the_image_with_shorter_sides(
 
 
 @pytest.mark.parametrize("change", ["shutter", "signed", "uncompressed", "cut", "other bits"])
-def test_where_it_would_be_wrong_or_no_quicker_there_is_none(
+def test_there_is_no_preview_if_it_would_be_wrong_or_no_quicker(
     image: Path, tmp_path: Path, change: str
 ) -> None:
     header = dcmread(image)
@@ -85,7 +85,7 @@ def test_where_it_would_be_wrong_or_no_quicker_there_is_none(
     assert read_preview(path) is None or change == "cut"
 
 
-def test_what_is_no_large_dicom_image_has_none(tmp_path: Path) -> None:
+def test_only_large_dicom_images_have_a_preview(tmp_path: Path) -> None:
     from demo.phantom import write_phantom_dicom  # noqa: PLC0415
 
     small = tmp_path / "small.dcm"

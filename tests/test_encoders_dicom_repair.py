@@ -1,4 +1,4 @@
-"""DICOM files that break the standard and can be read all the same."""
+"""DICOM files that violate the standard but can be read."""
 
 import struct
 
@@ -7,26 +7,28 @@ import pytest
 from pydicom.dataset import Dataset
 from support import dicom_files as files
 from support.dicom_files import dicom, ramp
-from support.image_reading import WINDOW, meta, refused
+from support.image_reading import WINDOW, meta_header_end, read_error
 
 from encoders.images.image_io import read_image, read_raw
 from encoders.images.raw_image import ReadFailure
 
 
-def test_without_preamble_and_without_meta_header() -> None:
+def test_a_file_without_preamble_or_meta_header() -> None:
     for syntax in (files.EXPLICIT, files.IMPLICIT):
         data = dicom(ramp(12), syntax=syntax, **WINDOW)
         expected = read_image(data).pixels
         assert np.array_equal(read_image(data[132:]).pixels, expected)
-        assert np.array_equal(read_image(data[meta(data) :]).pixels, expected)
+        assert np.array_equal(read_image(data[meta_header_end(data) :]).pixels, expected)
     data = dicom(ramp(12), syntax=files.BIG_ENDIAN, **WINDOW)
-    assert np.array_equal(read_image(data[meta(data) :]).pixels, read_image(data).pixels)
+    assert np.array_equal(read_image(data[meta_header_end(data) :]).pixels, read_image(data).pixels)
 
 
 def test_compressed_without_meta_header_is_recognised_by_its_stream() -> None:
     for syntax in (files.JPEG_2000_LOSSLESS, files.JPEG_LS, files.JPEG_LOSSLESS_SV1):
         data = dicom(ramp(12), syntax=syntax, **WINDOW)
-        assert np.array_equal(read_image(data[meta(data) :]).pixels, read_image(data).pixels)
+        assert np.array_equal(
+            read_image(data[meta_header_end(data) :]).pixels, read_image(data).pixels
+        )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_compressed_without_meta_header_is_recognised_by_its_stream() -> None:
         (files.JPEG_LS, "1.2.3.4.5"),
     ],
 )
-def test_wrong_transfer_syntax(written: str, claimed: str) -> None:
+def test_a_wrong_transfer_syntax_is_overruled(written: str, claimed: str) -> None:
     right = dicom(ramp(12), syntax=written, **WINDOW)
     start = right.index(b"\x02\0\x10\0UI")
     length = struct.unpack_from("<H", right, start + 6)[0]
@@ -85,7 +87,7 @@ def test_window_and_rescale_of_an_enhanced_object() -> None:
     assert np.array_equal(read_image(grouped).pixels, read_image(flat).pixels)
 
 
-def test_pixel_data_a_little_short_or_long() -> None:
+def test_slightly_short_or_long_pixel_data() -> None:
     stored = ramp(12)
     whole = stored.astype("<u2").tobytes()
     expected = read_image(dicom(stored, **WINDOW)).pixels
@@ -95,7 +97,7 @@ def test_pixel_data_a_little_short_or_long() -> None:
     short = read_image(dicom(stored, **WINDOW, PixelData=whole[:-6]))
     assert np.abs(short.pixels - expected).max() < 0.05
     assert any("lacks 6 bytes" in warning for warning in short.warnings)
-    error = refused(dicom(stored, **WINDOW, PixelData=whole[:-400]))
+    error = read_error(dicom(stored, **WINDOW, PixelData=whole[:-400]))
     assert error.reason is ReadFailure.TRUNCATED
     assert "Rows (0028,0010) = 48" in str(error)
 
@@ -117,7 +119,7 @@ def test_decimal_comma_in_a_window() -> None:
     assert read_raw(data).window.centre == 20.5
 
 
-def test_bits_that_the_header_forgot_are_said_and_an_overlay_in_unused_bits_is_not() -> None:
+def test_image_bits_above_bits_stored_are_warned_of_and_an_overlay_is_not() -> None:
     pixels = ramp(12)
     wrong = read_image(dicom(pixels, **{**WINDOW, "BitsStored": 10, "HighBit": 9}))
     assert any("BitsStored (0028,0101) = 10" in warning for warning in wrong.warnings)

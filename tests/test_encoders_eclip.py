@@ -22,7 +22,7 @@ from encoders.eclip.model import (
     save_pretrained,
 )
 from encoders.packaged_weights import SHIPPED_ENCODER, EncoderError, PackagedFile
-from encoders.preprocess import TRANSFORM, EvalTransform
+from encoders.preprocess import TRANSFORM_FILE, EvalTransform
 
 TEXTS = (
     "The heart is enlarged. There is a small left pleural effusion.",
@@ -137,7 +137,7 @@ def test_the_id_follows_the_weights_and_the_configuration(copy: Path) -> None:
             "do not fit",
         ),
         (CONFIG, b'{"model_type": "eclip", "dim": 8}', "does not fit"),
-        (TRANSFORM, b'{"size": 64}', "keys"),
+        (TRANSFORM_FILE, b'{"size": 64}', "keys"),
         (WEIGHTS, None, "cannot read"),
         (WEIGHTS, b"\x80\x04garbage that a pickle could be", "cannot read"),
     ],

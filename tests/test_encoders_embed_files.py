@@ -1,4 +1,4 @@
-"""A folder of images to an array: rows, ids, failures."""
+"""Embedding files into an array: rows, ids, failures."""
 
 import csv
 import errno
@@ -26,7 +26,7 @@ def image(path: Path, seed: int) -> tuple[str, Path]:
     return path.name, path
 
 
-def test_rows_and_ids_belong_together_and_failures_are_told(tmp_path: Path) -> None:
+def test_rows_match_ids_and_failures_are_listed(tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     images = [image(tmp_path / "a.png", 1), ("broken", broken), image(tmp_path / "b.png", 2)]
@@ -47,9 +47,7 @@ def test_rows_and_ids_belong_together_and_failures_are_told(tmp_path: Path) -> N
     assert not (tmp_path / "out" / "v.failed.csv").exists()
 
 
-def test_what_was_there_stays_where_the_disk_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, out = [image(tmp_path / f"{name}.png", 1) for name in "ab"], tmp_path / "out" / "v"
     embed_files(images[:1], encoder=FakeEncoder(), out=out)
     before = [(out.parent / name).read_bytes() for name in ("v.npy", "v.csv")]
@@ -64,7 +62,7 @@ def test_what_was_there_stays_where_the_disk_is_full(
     assert [(out.parent / name).read_bytes() for name in ("v.npy", "v.csv")] == before
 
 
-def test_a_dot_in_the_name_stays(tmp_path: Path) -> None:
+def test_a_dot_in_the_name_is_kept(tmp_path: Path) -> None:
     for name in ("emb.train", "emb.val.npy"):
         embed_files([image(tmp_path / "a.png", 1)], encoder=FakeEncoder(), out=tmp_path / name)
     written = {path.name for path in tmp_path.glob("emb*")}
@@ -87,7 +85,7 @@ def test_no_image_is_an_empty_array(tmp_path: Path) -> None:
     assert np.load(tmp_path / "v.npy").shape == (0, 16)
 
 
-def test_the_commands_say_what_is_wrong(tmp_path: Path) -> None:
+def test_commands_name_a_missing_folder_or_config(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(app, ["embed", str(tmp_path / "nowhere"), str(tmp_path / "v")])
     assert isinstance(wrong.exception, UsageError)
     assert "nowhere" in str(wrong.exception)

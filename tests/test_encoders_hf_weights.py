@@ -1,4 +1,4 @@
-"""Models of Hugging Face in a local folder, and a folder of ours as one of theirs."""
+"""Towers from Hugging Face folders, and a saved model with such a tower."""
 
 import json
 import shutil
@@ -77,7 +77,7 @@ def test_towers_give_what_the_published_model_gives(bert: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["clip", "vision-text-dual-encoder"])
-def test_a_pair_gives_both_of_its_towers(kind: str, bert: Path, tmp_path: Path) -> None:
+def test_both_towers_of_a_pair_give_its_vectors(kind: str, bert: Path, tmp_path: Path) -> None:
     if kind == "clip":
         whole: Any = CLIPModel(CLIPConfig(text_config=WORDS, vision_config=PICTURES))
     else:
@@ -103,7 +103,7 @@ def test_a_pair_gives_both_of_its_towers(kind: str, bert: Path, tmp_path: Path) 
         torch.testing.assert_close(text(pieces), wanted)
 
 
-def test_a_pooler_that_is_not_used_is_not_asked_for(bert: Path, tmp_path: Path) -> None:
+def test_an_unused_pooler_may_be_missing(bert: Path, tmp_path: Path) -> None:
     """Language models are published without it, classifiers of images too."""
     words = BertForMaskedLM(BertConfig.from_pretrained(bert))
     folder = saved(words, tmp_path / "mlm", bert)
@@ -118,7 +118,7 @@ def test_a_pooler_that_is_not_used_is_not_asked_for(bert: Path, tmp_path: Path) 
         load_pretrained_tower(image, folder, role="image")
 
 
-def test_a_folder_without_weights_or_config_is_named(bert: Path, tmp_path: Path) -> None:
+def test_a_folder_without_weights_or_config_is_refused(bert: Path, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"config\.json"):
         pretrained_tower_settings(tmp_path, role="image")
     empty = tiny_bert(tmp_path / "empty", with_weights=False)
@@ -127,7 +127,7 @@ def test_a_folder_without_weights_or_config_is_named(bert: Path, tmp_path: Path)
         load_pretrained_tower(text, empty, role="text")
 
 
-def test_a_saved_model_carries_its_tokenizer(bert: Path, tmp_path: Path) -> None:
+def test_a_saved_model_includes_its_tokenizer(bert: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(bert, tmp_path / "bert"))
     text = {"kind": "hugging_face", "config": BertConfig.from_pretrained(bert).to_dict()}
     text |= {"tokenizer": str(source), "max_length": 24}

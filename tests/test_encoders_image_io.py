@@ -1,4 +1,4 @@
-"""An image tells view, spacing and identity, and keeps what is the patient's to itself."""
+"""View, spacing and identity of an image, and no patient data elsewhere."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pydicom.uid import generate_uid
 from support.dicom_files import dicom, ramp
-from support.image_reading import WINDOW, encoded
+from support.image_reading import WINDOW, encode_image
 
 from encoders.base import View
 from encoders.images.image_info import HeaderIdentity
@@ -18,7 +18,7 @@ from encoders.images.image_io import read_image, read_image_info, read_raw
 from encoders.images.raw_image import ImageReadError
 
 
-def test_a_image_tells_view_and_hash(tmp_path: Path) -> None:
+def test_an_image_has_a_view_and_a_hash(tmp_path: Path) -> None:
     data = dicom(ramp(12), **WINDOW)
     path = tmp_path / "image.png"  # the name lies; content counts
     path.write_bytes(data)
@@ -62,7 +62,7 @@ def test_spacing(attributes: dict[str, Any], spacing: tuple[float, float] | None
     assert read_raw(dicom(ramp(12), **WINDOW, **attributes)).spacing_mm == spacing
 
 
-def test_raw_image_is_the_same_image_at_full_depth() -> None:
+def test_a_raw_image_is_the_same_image_at_full_depth() -> None:
     stored = ramp(12, signed=True)
     data = dicom(
         stored,
@@ -112,7 +112,7 @@ def test_nothing_of_the_header_is_logged_or_warned(
     assert person not in "".join(capfd.readouterr())
 
 
-def test_identity_of_a_dicom() -> None:
+def test_identity_of_a_dicom_file() -> None:
     uid = generate_uid()
     data = dicom(
         ramp(12), StudyInstanceUID=uid, AccessionNumber="A7 ", StudyID="A7", PatientID="P1"
@@ -120,6 +120,6 @@ def test_identity_of_a_dicom() -> None:
     assert read_image_info(data).identity == HeaderIdentity((uid, "A7"), "P1")
 
 
-def test_identity_of_a_picture_is_empty() -> None:
-    picture = encoded(Image.new("L", (64, 64)), "PNG")
+def test_a_picture_has_no_identity() -> None:
+    picture = encode_image(Image.new("L", (64, 64)), "PNG")
     assert read_image_info(picture).identity == HeaderIdentity()

@@ -1,4 +1,4 @@
-"""Windows, percentiles and the judgement whether a window fits: properties that hold for all."""
+"""Windows, percentiles and the choice of a window."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_histogram_values_ascend_whatever_the_slope(codes: np.ndarray, slope: fl
 
 
 @given(IMAGES, st.booleans())
-def test_a_image_without_a_window_uses_the_whole_grey_scale(
+def test_an_image_without_a_window_uses_the_whole_grey_scale(
     codes: np.ndarray, invert: bool
 ) -> None:
     found = histogram(codes)
@@ -72,7 +72,7 @@ def test_one_hot_pixel_does_not_decide_the_exposure() -> None:
     assert percentile_window(histogram(codes), invert=False).width < 1000
 
 
-def test_a_border_does_not_make_a_window_fit() -> None:
+def test_a_black_border_does_not_make_a_window_suitable() -> None:
     """Collimated black is black under any window: an 8-bit window on a 12-bit image is no good."""
     codes = np.tile(np.linspace(700, 4000, 640).astype(np.uint16), (480, 1))
     codes[:60] = 0
@@ -80,13 +80,13 @@ def test_a_border_does_not_make_a_window_fit() -> None:
     assert shows_image(Window(2048, 4096), histogram(codes))
 
 
-def test_two_values_fit_a_window_that_shows_both() -> None:
+def test_a_window_that_shows_both_of_two_values_is_suitable() -> None:
     codes = np.array([[0, 4095]], np.uint16)
     assert shows_image(Window(2048, 4096), histogram(codes))
     assert not shows_image(Window(30000, 4096), histogram(codes))
 
 
-def test_the_first_fitting_candidate_is_taken_and_the_others_are_named() -> None:
+def test_the_first_suitable_candidate_is_chosen_and_others_are_warned_of() -> None:
     codes = np.arange(4096, dtype=np.uint16)[None]
     lut = VoiLut(60000, np.linspace(0, 1, 256))
     good = Window(2000, 3000)
@@ -104,7 +104,7 @@ def test_voi_lut_spans_a_window() -> None:
 
 
 @given(arrays(np.uint16, st.tuples(st.integers(1, 300), st.integers(1, 3))))
-def test_by_table_is_indexing(codes: np.ndarray) -> None:
+def test_apply_table_is_indexing(codes: np.ndarray) -> None:
     table = np.sqrt(ALL_CODES).astype(np.float32)
     assert np.array_equal(apply_table(table, codes), table[codes])
 

@@ -1,4 +1,4 @@
-"""Nothing but an image or ImageReadError comes out of mutated and random bytes."""
+"""Mutated and random bytes give an image or an ImageReadError, nothing else."""
 
 import contextlib
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support import dicom_files as files
 from support.dicom_files import dicom, ramp, ready_made_dicom
-from support.image_reading import WINDOW, encoded
+from support.image_reading import WINDOW, encode_image
 
 from encoders.images.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
@@ -27,9 +27,9 @@ def _seeds() -> list[bytes]:
     picture = Image.fromarray(ramp(8))
     return [
         *images,
-        encoded(picture, "PNG"),
-        encoded(picture, "JPEG"),
-        encoded(picture.convert("CMYK"), "JPEG"),
+        encode_image(picture, "PNG"),
+        encode_image(picture, "JPEG"),
+        encode_image(picture.convert("CMYK"), "JPEG"),
     ]
 
 
@@ -75,7 +75,7 @@ def image_or_error(data: bytes) -> None:
 
 @settings(max_examples=400, deadline=5000, suppress_health_check=[HealthCheck.too_slow])
 @given(mutated())
-def test_mutated_images_give_a_image_or_the_error(data: bytes) -> None:
+def test_mutated_images_give_an_image_or_the_error(data: bytes) -> None:
     image_or_error(data)
 
 

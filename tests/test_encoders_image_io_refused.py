@@ -1,4 +1,4 @@
-"""What is no image, or only part of one, is refused with a reason that names the cure."""
+"""Files that are no image, or an incomplete one, are refused with reason and cure."""
 
 import os
 import pickle
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from support import dicom_files as files
 from support.dicom_files import dicom, ramp, ready_made_dicom
-from support.image_reading import WINDOW, encoded, meta, refused
+from support.image_reading import WINDOW, encode_image, meta_header_end, read_error
 
 from encoders.images.image_io import read_image
 from encoders.images.raw_image import MAX_BYTES, MAX_PIXELS, MIN_SIDE, ReadFailure
@@ -64,7 +64,7 @@ def deflated_bomb() -> bytes:
     data = dicom(ramp(12), syntax=files.DEFLATED, **WINDOW)
     body = zlib.compressobj(9, wbits=-15)
     zeros = b"".join(body.compress(bytes(1 << 20)) for _ in range((MAX_BYTES >> 20) + 64))
-    return data[: meta(data)] + zeros + body.flush()
+    return data[: meta_header_end(data)] + zeros + body.flush()
 
 
 def deflated_bomb_without_a_meta_length() -> bytes:
@@ -88,8 +88,13 @@ REFUSED: list[tuple[str, Callable[[], bytes], ReadFailure, str]] = [
     ("PDF", lambda: b"%PDF-1.7\n" + bytes(99), ReadFailure.NOT_AN_IMAGE, "PDF"),
     ("ZIP", lambda: b"PK\x03\x04" + bytes(99), ReadFailure.NOT_AN_IMAGE, "ZIP"),
     ("noise", lambda: bytes(range(255, 0, -1)) * 9, ReadFailure.NOT_AN_IMAGE, "unknown file type"),
-    ("TIFF", lambda: encoded(Image.new("L", (64, 64)), "TIFF"), ReadFailure.NOT_AN_IMAGE, "TIFF"),
-    ("GIF", lambda: encoded(Image.new("L", (64, 64)), "GIF"), ReadFailure.NOT_AN_IMAGE, "GIF"),
+    (
+        "TIFF",
+        lambda: encode_image(Image.new("L", (64, 64)), "TIFF"),
+        ReadFailure.NOT_AN_IMAGE,
+        "TIFF",
+    ),
+    ("GIF", lambda: encode_image(Image.new("L", (64, 64)), "GIF"), ReadFailure.NOT_AN_IMAGE, "GIF"),
     ("only DICM", lambda: bytes(128) + b"DICM", ReadFailure.NO_PIXELS, "PixelData (7FE0,0010)"),
     (
         "no pixels",
@@ -117,7 +122,7 @@ REFUSED: list[tuple[str, Callable[[], bytes], ReadFailure, str]] = [
     ),
     (
         "small PNG",
-        lambda: encoded(Image.new("L", (40, 31)), "PNG"),
+        lambda: encode_image(Image.new("L", (40, 31)), "PNG"),
         ReadFailure.TOO_SMALL,
         "height = 31",
     ),
@@ -161,13 +166,13 @@ REFUSED: list[tuple[str, Callable[[], bytes], ReadFailure, str]] = [
     ),
     (
         "cut PNG",
-        lambda: encoded(Image.fromarray(ramp(8)), "PNG")[:-60],
+        lambda: encode_image(Image.fromarray(ramp(8)), "PNG")[:-60],
         ReadFailure.TRUNCATED,
         "cut short",
     ),
     (
         "cut JPEG",
-        lambda: encoded(Image.fromarray(ramp(8)), "JPEG")[:-99],
+        lambda: encode_image(Image.fromarray(ramp(8)), "JPEG")[:-99],
         ReadFailure.TRUNCATED,
         "cut short",
     ),
@@ -176,36 +181,38 @@ REFUSED: list[tuple[str, Callable[[], bytes], ReadFailure, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("make", "reason", "words"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
+    ("make", "reason", "message"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
-def test_refused_with_a_reason(make: Callable[[], bytes], reason: ReadFailure, words: str) -> None:
-    error = refused(make(), name="upload")
+def test_an_unreadable_file_is_refused_with_a_reason(
+    make: Callable[[], bytes], reason: ReadFailure, message: str
+) -> None:
+    error = read_error(make(), name="upload")
     assert error.reason is reason
-    assert words in str(error)
+    assert message in str(error)
     assert str(error).startswith("upload: ")
     assert len(str(error)) < 500
 
 
 @pytest.mark.parametrize("syntax", [*files.LOSSLESS, files.JPEG_LS_NEAR, files.JPEG_2000])
 @pytest.mark.parametrize("share", [0.3, 0.9])
-def test_truncated_streams_are_never_half_a_image(syntax: str, share: float) -> None:
+def test_truncated_streams_are_refused(syntax: str, share: float) -> None:
     data = dicom(ramp(12), syntax=syntax, **WINDOW)
     start = data.rindex(b"\xe0\x7f\x10\x00")
     cut = data[: start + int((len(data) - start) * share)]
-    assert refused(cut).reason in (ReadFailure.TRUNCATED, ReadFailure.UNDECODABLE)
+    assert read_error(cut).reason in (ReadFailure.TRUNCATED, ReadFailure.UNDECODABLE)
 
 
-def test_a_stream_cut_within_a_whole_file() -> None:
+def test_a_truncated_stream_in_a_complete_file_is_refused() -> None:
     """The items are complete, the codestream in them is not: writers that lost their disk."""
     for name, syntax in (("extended.jpg", files.JPEG_EXTENDED), ("lossless.j2c", files.HTJ2K)):
         dataset_bytes = ready_made_dicom(name, syntax=syntax, **WINDOW)
         stream = files.ready_made(name)
         half = stream[: len(stream) // 2] + bytes(len(stream) - len(stream) // 2)
-        error = refused(dataset_bytes.replace(stream, half))
+        error = read_error(dataset_bytes.replace(stream, half))
         assert error.reason in (ReadFailure.TRUNCATED, ReadFailure.UNDECODABLE)
 
 
-def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colour_that_needs_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     grey = ramp(8)
     colour = dicom(
         np.stack([grey] * 3, -1),
@@ -216,28 +223,28 @@ def test_colour_that_its_decoder_has_no_room_for(monkeypatch: pytest.MonkeyPatch
     )
     read_image(colour)
     monkeypatch.setattr("encoders.dicom.pixels._MAX_JPEG_2000_SAMPLES", 2 * grey.size)
-    assert refused(colour).reason is ReadFailure.TOO_LARGE
+    assert read_error(colour).reason is ReadFailure.TOO_LARGE
     read_image(dicom(grey, syntax=files.JPEG_2000_LOSSLESS))
 
 
-def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
-    assert refused(tmp_path / "nothing.dcm").reason is ReadFailure.FILE
-    assert refused(tmp_path).reason is ReadFailure.FILE
-    assert refused(Path("a\0b")).reason is ReadFailure.FILE
+def test_unreadable_paths_are_refused(tmp_path: Path) -> None:
+    assert read_error(tmp_path / "nothing.dcm").reason is ReadFailure.FILE
+    assert read_error(tmp_path).reason is ReadFailure.FILE
+    assert read_error(Path("a\0b")).reason is ReadFailure.FILE
     os.mkfifo(tmp_path / "pipe")
-    assert refused(tmp_path / "pipe").reason is ReadFailure.FILE
+    assert read_error(tmp_path / "pipe").reason is ReadFailure.FILE
     sparse = tmp_path / "large.dcm"
     with sparse.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    assert refused(sparse).reason is ReadFailure.TOO_LARGE
+    assert read_error(sparse).reason is ReadFailure.TOO_LARGE
 
 
-def test_the_error_crosses_process_borders() -> None:
-    error = refused(b"")
+def test_the_error_can_be_pickled() -> None:
+    error = read_error(b"")
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (str(copy), copy.reason) == (str(error), error.reason)
 
 
-def test_limits_are_a_images() -> None:
+def test_size_limits_allow_real_images() -> None:
     assert MIN_SIDE < 64
     assert MAX_PIXELS > 4300 * 4300  # 43 cm at 0.1 mm

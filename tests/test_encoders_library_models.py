@@ -36,8 +36,8 @@ xrv_only = missing("torchxrayvision", "torchvision")
 
 def pictures(mode: str) -> list[Image.Image]:
     """The images as a user of these libraries would open them."""
-    grey = [Image.fromarray(np.rint(each.pixels * 255).astype(np.uint8)) for each in IMAGES]
-    return [each.convert(mode) for each in grey]
+    grey = [Image.fromarray(np.rint(one.pixels * 255).astype(np.uint8)) for one in IMAGES]
+    return [picture.convert(mode) for picture in grey]
 
 
 def randomised(model: Any) -> Any:
@@ -52,7 +52,7 @@ def randomised(model: Any) -> Any:
 def same(found: Any, expected: torch.Tensor) -> None:
     unit = torch.nn.functional.normalize(expected, dim=-1).numpy()
     np.testing.assert_allclose(found, unit, rtol=0, atol=1e-4)
-    assert np.ptp(found, axis=0).max() > 1e-3, "all vectors are one"
+    assert np.ptp(found, axis=0).max() > 1e-3, "all vectors are the same"
 
 
 def publish_open_clip(folder: Path, text: dict[str, Any], *, weights: str = "") -> Path:
@@ -104,7 +104,7 @@ def test_open_clip_gives_its_own_vectors(kind: str, tmp_path: Path) -> None:
     tokenizer = open_clip.get_tokenizer(where)
     encoder = load_encoder(f"open_clip:{folder}")
     with torch.no_grad():
-        pixels = torch.stack([transform(each) for each in pictures("RGB")])
+        pixels = torch.stack([transform(picture) for picture in pictures("RGB")])
         same(encoder.embed_images(IMAGES), model.encode_image(pixels))
         same(encoder.embed_texts(TEXTS), model.encode_text(tokenizer(TEXTS)))
     alone = encoder.embed_texts([TEXTS[0]])[0]
@@ -112,7 +112,7 @@ def test_open_clip_gives_its_own_vectors(kind: str, tmp_path: Path) -> None:
 
 
 @open_clip_only
-def test_open_clips_mean_and_deviation_are_part_of_the_identity(tmp_path: Path) -> None:
+def test_mean_and_deviation_of_open_clip_are_part_of_the_identity(tmp_path: Path) -> None:
     folder = publish_open_clip(tmp_path / "model", CLIP_TEXT)
     first = load_encoder(f"open_clip:{folder}")
     path = folder / "open_clip_config.json"
@@ -120,7 +120,7 @@ def test_open_clips_mean_and_deviation_are_part_of_the_identity(tmp_path: Path) 
     assert load_encoder(f"open_clip:{folder}").preprocess_hash != first.preprocess_hash
 
 
-def test_offline_open_clip_says_what_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_open_clip_names_the_download_command(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("open_clip", reason="not installed: open_clip")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match="hf download microsoft/BiomedCLIP --local-dir"):
@@ -129,7 +129,7 @@ def test_offline_open_clip_says_what_to_put_where(monkeypatch: pytest.MonkeyPatc
 
 @open_clip_only
 @pytest.mark.parametrize("kind", ["pickle", "cut", "no config", "no weights", "no tokenizer"])
-def test_a_bad_open_clip_folder_is_a_typed_error(kind: str, tmp_path: Path) -> None:
+def test_a_bad_open_clip_folder_is_an_encoder_error(kind: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     publish_open_clip(
         folder,
@@ -167,7 +167,7 @@ def publish_timm(folder: Path, *, channels: int = 3) -> Path:
 
 @timm_only
 @pytest.mark.parametrize("channels", [1, 3])
-def test_timm_gives_its_own_vectors_of_images_alone(channels: int, tmp_path: Path) -> None:
+def test_timm_gives_its_own_image_vectors(channels: int, tmp_path: Path) -> None:
     import timm  # noqa: PLC0415
 
     folder = publish_timm(tmp_path / "tiny-vit", channels=channels)
@@ -176,14 +176,16 @@ def test_timm_gives_its_own_vectors_of_images_alone(channels: int, tmp_path: Pat
     encoder = load_encoder(f"image:timm:{folder}")
     mode = "L" if channels == 1 else "RGB"
     with torch.no_grad():
-        pixels = torch.stack([transform(each) for each in pictures(mode)])
+        pixels = torch.stack([transform(picture) for picture in pictures(mode)])
         same(encoder.embed_images(IMAGES), model(pixels))
     assert encoder.encoder_id.startswith("tiny-vit@")
     assert not embeds_texts(encoder)
 
 
 @timm_only
-def test_bad_timm_models_are_typed_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_timm_models_are_encoder_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = publish_timm(tmp_path / "tiny-vit")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
@@ -220,7 +222,7 @@ def test_torchxrayvision_gives_its_own_vectors(
     state = model.state_dict() | {"op_threshs": torch.zeros(18)}  # as a published one has
     save_file(state, tmp_path / f"{name}.safetensors")
     encoder = load_encoder(f"image:torchxrayvision:{name}")
-    pixels = torch.from_numpy(np.stack([xrv_image(each, xrv) for each in IMAGES])).float()
+    pixels = torch.from_numpy(np.stack([xrv_image(one, xrv) for one in IMAGES])).float()
     with torch.no_grad():
         same(encoder.embed_images(IMAGES), model.features2(pixels))
     (tmp_path / f"{name}.safetensors").write_bytes(b"not weights")
@@ -230,7 +232,7 @@ def test_torchxrayvision_gives_its_own_vectors(
         load_encoder("image:torchxrayvision:densenet9")
 
 
-def test_a_file_without_all_weights_of_torchxrayvision_is_refused(
+def test_an_incomplete_file_of_torchxrayvision_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from safetensors.torch import save_file  # noqa: PLC0415
@@ -250,9 +252,7 @@ def test_a_file_without_all_weights_of_torchxrayvision_is_refused(
 
 
 @pytest.mark.parametrize("library", ["open_clip", "timm", "torchxrayvision"])
-def test_without_its_library_an_encoder_names_the_extra(
-    library: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_library_names_the_extra(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, library, None)
     prefix = "open_clip:" if library == "open_clip" else f"image:{library}:"
     with pytest.raises(EncoderError, match=rf"pip install 'cxr-rag\[{library}\]'"):

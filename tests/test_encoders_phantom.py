@@ -1,4 +1,4 @@
-"""The drawn image: reproducible, readable, says what it is, and shows what it was asked for."""
+"""The drawn phantom: reproducible, readable, labelled, with the requested finding."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_the_same_seed_draws_the_same_image() -> None:
     assert not np.array_equal(first, draw_phantom(seed=4, size=SIZE))
 
 
-def test_dense_is_white_and_air_is_black() -> None:
+def test_bone_is_white_and_air_is_black() -> None:
     image = draw_phantom(size=SIZE)
     air = mean(image, (-21, -18.5), (26, 40))
     lung = mean(image, (-11, -7), (12, 24))

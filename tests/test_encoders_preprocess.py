@@ -1,4 +1,4 @@
-"""The evaluation transform: what it ignores, what it keeps, and its identity."""
+"""The evaluation transform: invariances, values, and identity."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from encoders.base import CxrImage
 from encoders.packaged_weights import EncoderError
-from encoders.preprocess import TRANSFORM, EvalTransform, resize_square
+from encoders.preprocess import TRANSFORM_FILE, EvalTransform, resize_square
 
 SMALL = EvalTransform(size=32)
 
@@ -34,14 +34,14 @@ def test_a_linear_window_changes_nothing(gain: float, offset: float) -> None:
     torch.testing.assert_close(SMALL(windowed), SMALL(plain), atol=2e-3, rtol=0)
 
 
-def test_a_image_in_its_true_shape_looks_like_the_same_image_stored_squashed() -> None:
+def test_an_image_in_its_true_shape_looks_like_the_same_image_stored_squashed() -> None:
     tall = image(96, 64)
     squashed = resize_square(torch.from_numpy(tall.pixels), 64).numpy()
     difference = SMALL(tall) - SMALL(CxrImage(squashed, source_sha256=""))
     assert difference.abs().mean() < 0.05  # of a scale whose whole range is 4
 
 
-def test_no_pixel_is_lost_by_shrinking() -> None:
+def test_shrinking_averages_pixels() -> None:
     """Averaged, not sampled: a bright dot of one pixel still leaves its trace."""
     pixels = torch.zeros(256, 256)
     pixels[101, 77] = 1.0
@@ -49,7 +49,7 @@ def test_no_pixel_is_lost_by_shrinking() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
-def test_a_flat_image_is_defined(value: float) -> None:
+def test_a_flat_image_becomes_black(value: float) -> None:
     flat = CxrImage(np.full((40, 40), value, dtype=np.float32), source_sha256="")
     torch.testing.assert_close(SMALL(flat), torch.full((3, 32, 32), -2.0), atol=1e-3, rtol=0)
 
@@ -94,7 +94,7 @@ def test_an_unknown_or_missing_setting_is_refused(
     change: dict[str, object], tmp_path: Path
 ) -> None:
     EvalTransform().save_pretrained(tmp_path)
-    file = tmp_path / TRANSFORM
+    file = tmp_path / TRANSFORM_FILE
     changed = json.loads(file.read_text()) | change
     kept = {key: value for key, value in changed.items() if value is not None}
     file.write_text(json.dumps(kept))

@@ -1,4 +1,4 @@
-"""One string names an encoder, and a published model gives its publisher's vectors."""
+"""Loading an encoder by name; a published model gives its publisher's vectors."""
 
 import json
 import shutil
@@ -146,10 +146,10 @@ def test_a_pair_gives_the_vectors_of_transformers(
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
         assert found.dtype == np.float32
         assert found.shape == (3, encoder.dim)
-    assert np.ptp(ours[0], axis=0).max() > 1e-3, "all images are one"
+    assert np.ptp(ours[0], axis=0).max() > 1e-3, "all vectors are the same"
 
 
-def test_a_vision_model_embeds_images_alone(bert: Path, tmp_path: Path) -> None:
+def test_a_vision_model_embeds_images_only(bert: Path, tmp_path: Path) -> None:
     model = Dinov2Model(Dinov2Config(**VISION)).eval()
     folder = publish(tmp_path / "tiny-dino", model, CLIP_PROCESSOR, bert)
     encoder = load_encoder(f"image:hf:{folder}")
@@ -174,11 +174,13 @@ def test_an_input_alone_and_in_a_batch_gives_the_same_vector(clip_folder: Path) 
         encoder.embed_texts([" "])
 
 
-def test_where_there_is_a_gpu_a_published_model_computes_on_it(
+def test_a_published_model_runs_on_a_gpu_if_there_is_one(
     clip_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("encoders.pretrained._GPU", "meta")  # computes shapes, and no numbers
+    monkeypatch.setattr(
+        "encoders.pretrained._GPU_DEVICE", "meta"
+    )  # computes shapes, and no numbers
     with pytest.raises(NotImplementedError, match="out of meta tensor"):  # the result, to the CPU
         load_encoder(f"hf:{clip_folder}")
 
@@ -202,12 +204,12 @@ def test_a_folder_is_recognised_by_its_config(clip_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nowhere/at-all", "eclip-lite9", "open:clip"])
-def test_a_name_that_is_none_says_which_there_are(name: str) -> None:
+def test_an_unknown_name_lists_the_known_forms(name: str) -> None:
     with pytest.raises(EncoderError, match="hf:"):
         load_encoder(name)
 
 
-def test_offline_it_says_what_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_the_error_names_the_download_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EncoderError, match="hf download somebody/some-clip --local-dir"):
         load_encoder("hf:somebody/some-clip")
@@ -237,7 +239,7 @@ def damaged(folder: Path, kind: str) -> None:
     "kind",
     ["no config", "no processor", "no tokenizer", "cut weights", "pickle", "other weights"],
 )
-def test_what_is_damaged_or_unsafe_is_a_typed_error(clip_folder: Path, kind: str) -> None:
+def test_a_damaged_or_unsafe_model_is_an_encoder_error(clip_folder: Path, kind: str) -> None:
     damaged(clip_folder, kind)
     with pytest.raises(EncoderError):
         load_encoder(f"hf:{clip_folder}")

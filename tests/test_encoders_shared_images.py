@@ -1,4 +1,4 @@
-"""Real images read as their manifest says."""
+"""Real images match their manifest."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.image_reading import refused
+from support.image_reading import read_error
 
 from encoders.images.image_io import read_image, read_image_info, read_raw
 from encoders.images.raw_image import MIN_SIDE, ReadFailure
@@ -23,11 +23,11 @@ def manifest() -> list[dict[str, Any]]:
 @pytest.mark.skipif(
     not manifest(), reason="no shared images: CXR_DATA names no folder with dicom/manifest.jsonl"
 )
-def test_shared_images_give_what_their_manifest_says() -> None:
+def test_shared_images_match_their_manifest() -> None:
     for entry in manifest():
         path = DATA / "dicom" / entry["file"]
         if not entry["decode"].startswith("ok") or entry["rows"] < MIN_SIDE:
-            assert refused(path).reason in (
+            assert read_error(path).reason in (
                 ReadFailure.UNDECODABLE,
                 ReadFailure.NO_PIXELS,
                 ReadFailure.TOO_SMALL,

@@ -1,4 +1,4 @@
-"""The one reader of users' tables: what spreadsheets and pandas do to a file is undone or said."""
+"""Reading users' tables with the quirks of spreadsheets and pandas."""
 
 from pathlib import Path
 from typing import Any
@@ -45,11 +45,11 @@ def values(folder: Path, data: str | bytes, name: str = "t.csv") -> list[dict[st
         "id\ttext\r\na\tBig heart.\r\nb\tNo change; stable.\r\n".encode("utf-16"),
     ],
 )
-def test_the_same_table_in_every_dress(tmp_path: Path, data: bytes) -> None:
+def test_all_variants_of_a_table_give_the_same_rows(tmp_path: Path, data: bytes) -> None:
     assert values(tmp_path, data) == WANTED
 
 
-def test_jsonl_and_its_nan(tmp_path: Path) -> None:
+def test_nan_in_jsonl_means_missing_unless_strict(tmp_path: Path) -> None:
     data = b'{"ID": "a", "text": "Big heart."}\n\n{"id": "b", "text": NaN}\n'
     one, two = values(tmp_path, data, "t.jsonl")
     assert one == WANTED[0]
@@ -60,7 +60,7 @@ def test_jsonl_and_its_nan(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])
-def test_no_sign_but_a_line_end_ends_a_line(tmp_path: Path, sign: str) -> None:
+def test_only_line_ends_end_a_line(tmp_path: Path, sign: str) -> None:
     text = f"Big{sign}heart."
     assert values(tmp_path, f"id,text\na,{text}\n") == [{"id": "a", "text": text}]
     if sign.isprintable() or ord(sign) > 31:
@@ -87,7 +87,7 @@ def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
         (b"a,Big\x00,,", "text holds a NUL byte"),
     ],
 )
-def test_a_row_that_cannot_be_trusted(tmp_path: Path, row: bytes, problem: str) -> None:
+def test_a_damaged_row_has_a_problem(tmp_path: Path, row: bytes, problem: str) -> None:
     bad, good = rows(tmp_path, b"id,text,,\n" + row + b"\nb,c,,\n")
     assert problem in bad.problem
     assert good == Row("line 3", {"id": "b", "text": "c"})
@@ -103,7 +103,9 @@ def test_a_row_that_cannot_be_trusted(tmp_path: Path, row: bytes, problem: str) 
         ("id,text\n".encode("utf-16-le"), "zero bytes"),
     ],
 )
-def test_a_table_without_a_header_is_one_error(tmp_path: Path, data: bytes, message: str) -> None:
+def test_a_table_with_an_unusable_header_is_an_error(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
     with pytest.raises(TableError, match=message):
         rows(tmp_path, data, required=("id", ("text", "report")))
 
@@ -141,7 +143,7 @@ def test_ids_are_repaired(value: object, wanted: str) -> None:
     assert parse_id(value) == wanted
 
 
-def test_what_was_repaired_is_known() -> None:
+def test_repaired_ids_are_recognised() -> None:
     assert is_repaired_id("77.0")
     assert is_repaired_id(77.0)
     assert is_repaired_id('="77"')
@@ -174,7 +176,9 @@ def test_ids_that_lost_something_are_refused(value: object) -> None:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=300), st.sampled_from(["t.csv", "t.tsv", "t.jsonl"]), st.booleans())
-def test_rubbish_is_rows_or_one_error(tmp_path: Path, data: bytes, name: str, strict: bool) -> None:
+def test_random_bytes_give_rows_or_one_error(
+    tmp_path: Path, data: bytes, name: str, strict: bool
+) -> None:
     try:
         found = rows(tmp_path, b"id,text\n" + data, name, strict=strict)
     except TableError:

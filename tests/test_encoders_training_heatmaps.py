@@ -1,4 +1,4 @@
-"""Heatmaps: the mass is where the expert looked, at every size and under every crop."""
+"""Heatmaps: their mass is at the annotation, at every size and under every crop."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ KINDS = st.sampled_from(["box", "gaze"])
 
 @given(x=PLACE, y=PLACE, kind=KINDS, height=st.integers(48, 90), width=st.integers(48, 90))
 @settings(max_examples=60)
-def test_the_mass_is_at_the_mark_at_every_size(
+def test_the_mass_is_at_the_annotation_at_every_size(
     x: float, y: float, kind: str, height: int, width: int
 ) -> None:
     heat = render_heatmap(spot(x, y, kind), height=height, width=width)
@@ -48,7 +48,7 @@ def test_the_mass_is_at_the_mark_at_every_size(
 
 @given(x=PLACE, y=PLACE, kind=KINDS, seed=st.integers(0, 10_000))
 @settings(max_examples=80)
-def test_the_mass_goes_with_the_image_under_every_crop(
+def test_the_mass_follows_the_image_under_every_crop(
     x: float, y: float, kind: str, seed: int
 ) -> None:
     """Where the crop's map says that the mark's middle lands, there the mass is."""
@@ -65,14 +65,14 @@ def test_the_mass_goes_with_the_image_under_every_crop(
         assert centroid(seen) == pytest.approx(landed, abs=0.015)
 
 
-def test_a_boxs_gaussian_is_half_the_box_wide() -> None:
+def test_the_standard_deviation_of_a_box_is_half_its_width() -> None:
     """At half its width from the middle a box's map is exp(-1/2)."""
     heat = render_heatmap(Boxes(((0.3, 0.4, 0.4, 0.2),)), height=1000, width=1000)
     assert heat[500, 700] == pytest.approx(np.exp(-0.5), abs=0.01)
     assert heat[600, 500] == pytest.approx(np.exp(-0.5), abs=0.01)
 
 
-def test_a_tiny_box_is_still_seen() -> None:
+def test_a_tiny_box_is_still_visible() -> None:
     heat = render_heatmap(Boxes(((0.5, 0.5, 0.001, 0.001),)), height=100, width=100)
     assert (heat > 0.5).sum() > 12
 
@@ -83,7 +83,7 @@ def test_overlapping_boxes_count_once() -> None:
     assert np.array_equal(one, two)
 
 
-def test_a_longer_look_weighs_more_unless_all_count_alike() -> None:
+def test_longer_fixations_weigh_more_unless_all_weigh_the_same() -> None:
     points = ((0.25, 0.5, 0.3), (0.75, 0.5, 0.9))
     weighed = render_heatmap(Fixations(points), height=60, width=60)
     alike = render_heatmap(Fixations(points, by_duration=False), height=60, width=60)
@@ -91,13 +91,13 @@ def test_a_longer_look_weighs_more_unless_all_count_alike() -> None:
     assert alike[30, 15] == pytest.approx(alike[30, 44], rel=1e-3)
 
 
-def test_a_fixation_is_round_on_a_image_that_is_not_square() -> None:
+def test_a_fixation_is_circular_on_an_oblong_image() -> None:
     heat = render_heatmap(Fixations(((0.5, 0.5, 1.0),), sigma=0.1), height=200, width=100)
     half = [(line > 0.5).sum() for line in (heat[100], heat[:, 50])]
     assert half[0] == pytest.approx(half[1], abs=2)
 
 
-def test_nothing_seen_is_nothing_and_not_noise() -> None:
+def test_an_empty_annotation_gives_zeros() -> None:
     assert render_heatmap(Boxes(()), height=8, width=8).max() == 0
     assert render_heatmap(Fixations(()), height=8, width=8).max() == 0
     assert render_heatmap(Fixations(((5.0, 5.0, 1.0),)), height=8, width=8).max() < 1e-3
@@ -113,6 +113,6 @@ def test_nothing_seen_is_nothing_and_not_noise() -> None:
         Boxes(((0.1, 0.1, 0.2, float("inf")),)),
     ],
 )
-def test_nonsense_is_refused(wrong: Annotation) -> None:
+def test_invalid_annotations_are_refused(wrong: Annotation) -> None:
     with pytest.raises(ValueError, match="finite"):
         render_heatmap(wrong, height=8, width=8)

@@ -1,4 +1,4 @@
-"""The projection, known by a code or by words alone."""
+"""The view of an image, from codes and from free text."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ from encoders.images.image_io import read_image, read_image_info
         ("胸部側面", View.LATERAL),
     ],
 )
-def test_words_for_a_projection(words: str, view: View) -> None:
+def test_parse_view(words: str, view: View) -> None:
     assert parse_view(words) is view
 
 
@@ -57,7 +57,7 @@ def test_words_for_a_projection(words: str, view: View) -> None:
         ("NaN", None),
     ],
 )
-def test_frontal_or_not(words: str, frontal: bool | None) -> None:
+def test_is_frontal(words: str, frontal: bool | None) -> None:
     assert is_frontal(words) is frontal
 
 
@@ -84,7 +84,9 @@ def _item(value: str, meaning: str) -> list[Dataset]:
         ({"SeriesDescription": "Thorax"}, View.UNKNOWN),
     ],
 )
-def test_the_header_names_the_view_by_words(attributes: dict[str, Any], view: View) -> None:
+def test_the_view_is_read_from_free_text_of_the_header(
+    attributes: dict[str, Any], view: View
+) -> None:
     data = dicom(ramp(12), **{"ViewPosition": "", "BitsStored": 12, **attributes})
     assert read_image_info(data).view is view
     assert read_image(data).view is view

@@ -1,4 +1,4 @@
-"""A reader's region: what it may be, what it does to the search, and that off is as it was."""
+"""A reader's region: its limits, and how it steers retrieval."""
 
 import json
 from dataclasses import replace
@@ -45,7 +45,7 @@ def test_the_crop_is_the_square_around_the_box(
     )
 )
 @settings(max_examples=200)
-def test_whatever_a_browser_sends_is_a_region_or_refused(rubbish: object) -> None:
+def test_any_json_is_a_region_or_refused(rubbish: object) -> None:
     for name in ("boxes", "fixations"):
         try:
             region = ReaderRegion.from_json({name: rubbish})
@@ -68,18 +68,18 @@ def test_whatever_a_browser_sends_is_a_region_or_refused(rubbish: object) -> Non
         ({"fixations": [[0.5, 0.5, 0.0]]}, "above 0"),
     ],
 )
-def test_what_is_no_region_is_refused_with_a_cure(values: dict[str, object], words: str) -> None:
+def test_an_invalid_region_is_refused_with_the_cure(values: dict[str, object], words: str) -> None:
     with pytest.raises(RegionError, match=words):
         ReaderRegion.from_json(values)
 
 
-def test_a_box_beyond_the_image_is_cut_to_it() -> None:
+def test_a_box_is_clipped_to_the_image() -> None:
     assert ReaderRegion.from_json({"boxes": [[-0.5, 0.5, 1.0, 1.0]]}).boxes == (
         (0.0, 0.5, 0.5, 0.5),
     )
 
 
-def test_a_region_draws_the_search_and_is_recorded(room: Room, image: Path) -> None:
+def test_a_region_steers_retrieval_and_is_recorded(room: Room, image: Path) -> None:
     plain = room.pipeline.prepare(Study(image, "image")).prediction
     assert "region" not in plain.to_json()
     assert "region" not in draft_event(plain, images=[], indication="", ruled_out=[])
@@ -93,7 +93,7 @@ def test_a_region_draws_the_search_and_is_recorded(room: Room, image: Path) -> N
     assert event["region"] == recorded
 
 
-def test_maps_draw_the_search_to_what_a_report_would_state_there(
+def test_finding_maps_steer_retrieval_to_the_findings_in_the_region(
     room: Room, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     show_effusions(room.pipeline.encoder, monkeypatch)
@@ -109,7 +109,7 @@ def test_maps_draw_the_search_to_what_a_report_would_state_there(
     assert analyzer.steer_to_region(ReaderRegion(), steered, images).region_vector is None
 
 
-def test_without_maps_the_crop_draws_the_search(room: Room, image: Path) -> None:
+def test_without_finding_maps_the_crop_steers_retrieval(room: Room, image: Path) -> None:
     images, region = load(Study(image, "image")), ReaderRegion(((0.1, 0.6, 0.3, 0.3),))
     analyzer = room.pipeline.analyzer
     plain = analyzer.analyze(images)
@@ -118,7 +118,7 @@ def test_without_maps_the_crop_draws_the_search(room: Room, image: Path) -> None
     assert steered.query_vector @ crop > plain.query_vector @ crop
 
 
-def test_without_a_region_nothing_more_is_encoded(
+def test_without_a_region_only_the_image_is_encoded(
     room: Room, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = room.pipeline.prepare(Study(image, "image")).prediction

@@ -1,8 +1,8 @@
 """The golden table: images and what they must look like, by the standard's own formulas.
 
-Expected values are written down or computed here by a scalar transcription of DICOM PS3.3; none
-comes from the code under test. tests/test_encoders_dicom_golden.py reads every case back through
-every transfer syntax that can carry it.
+Expected values are written down or computed here by a scalar transcription of DICOM PS3.3, never by
+the code under test. tests/test_encoders_dicom_golden.py reads every case through every transfer
+syntax that can carry it.
 """
 
 import math
@@ -17,7 +17,7 @@ from support import dicom_files as files
 from support.dicom_files import dicom, lut_item, ramp
 
 Floats = NDArray[np.float64]
-TOLERANCE = 1 / 255 + 1e-6  # one grey value of a screen, and the rounding of float32
+TOLERANCE = 1 / 255 + 1e-6  # one grey value of a screen, and float32 rounding
 
 
 # PS3.3 C.11.2.1.2.1, C.11.2.1.3.1, C.11.2.1.3.2, with ymin 0 and ymax 1
@@ -56,7 +56,7 @@ def percentiles(x: NDArray[Any], visible: NDArray[np.bool_] | None = None) -> Fl
     return np.clip((x - low) / (high - low), 0, 1)
 
 
-def each(x: NDArray[Any], formula: Callable[..., float], *args: Any) -> Floats:
+def per_pixel(x: NDArray[Any], formula: Callable[..., float], *args: Any) -> Floats:
     return np.array([[formula(float(value), *args) for value in row] for row in x])
 
 
@@ -71,20 +71,19 @@ class Case:
     tolerance: float = TOLERANCE
 
 
-NATIVE = files.UNCOMPRESSED
-WITH_RLE = (*NATIVE, files.RLE)
-R8, R10, R12, R15, R16 = (ramp(bits) for bits in (8, 10, 12, 15, 16))
-S12, S16 = ramp(12, signed=True), ramp(16, signed=True)
-FULL12 = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
-SHOWN12 = each(R12, linear, 2048, 4096)
+WITH_RLE = (*files.UNCOMPRESSED, files.RLE)
+RAMP8, RAMP10, RAMP12, RAMP15, RAMP16 = (ramp(bits) for bits in (8, 10, 12, 15, 16))
+SIGNED12, SIGNED16 = ramp(12, signed=True), ramp(16, signed=True)
+FULL_WINDOW = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
+EXPECTED12 = per_pixel(RAMP12, linear, 2048, 4096)
 
 
 def _depths() -> list[Case]:
     def window(bits: int) -> dict[str, Any]:
         return {"WindowCenter": 1 << (bits - 1), "WindowWidth": 1 << bits, "BitsStored": bits}
 
-    high = (R12 << 4).astype(np.uint16)
-    dirty = R12 | np.uint16(0xA000)
+    high = (RAMP12 << 4).astype(np.uint16)
+    dirty = RAMP12 | np.uint16(0xA000)
     r32 = ramp(32)
     bits1 = (np.indices((48, 64)).sum(axis=0) // 8 % 2).astype(np.uint8)
     packed = {
@@ -93,42 +92,52 @@ def _depths() -> list[Case]:
         "HighBit": 0,
         "PixelData": np.packbits(bits1, bitorder="little").tobytes(),
     }
-    signed12 = (S12.view(np.uint16) & np.uint16(0xFFF)).astype(np.uint16)  # no sign extension
+    signed12 = (SIGNED12.view(np.uint16) & np.uint16(0xFFF)).astype(np.uint16)  # no sign extension
     signed = {"PixelRepresentation": 1, "WindowCenter": 0, "WindowWidth": 4096}
     no_jpeg_ls = tuple(s for s in files.LOSSLESS if s != files.JPEG_LS)  # 12 bits of precision
     return [
-        Case("8 bits", R8, each(R8, linear, 128, 256), window(8)),
-        Case("10 bits", R10, each(R10, linear, 512, 1024), window(10)),
-        Case("12 bits", R12, SHOWN12, FULL12, syntaxes=(*NATIVE, *files.LOSSLESS, *files.LOSSY)),
-        Case("15 bits", R15, each(R15, linear, 16384, 32768), window(15)),
-        Case("16 bits", R16, each(R16, linear, 32768, 65536), window(16)),
+        Case("8 bits", RAMP8, per_pixel(RAMP8, linear, 128, 256), window(8)),
+        Case("10 bits", RAMP10, per_pixel(RAMP10, linear, 512, 1024), window(10)),
+        Case(
+            "12 bits",
+            RAMP12,
+            EXPECTED12,
+            FULL_WINDOW,
+            syntaxes=(*files.UNCOMPRESSED, *files.LOSSLESS, *files.LOSSY),
+        ),
+        Case("15 bits", RAMP15, per_pixel(RAMP15, linear, 16384, 32768), window(15)),
+        Case("16 bits", RAMP16, per_pixel(RAMP16, linear, 32768, 65536), window(16)),
         Case(
             "32 bits",
             r32,
-            each(r32, linear, 2**31, 2**32),
+            per_pixel(r32, linear, 2**31, 2**32),
             {"WindowCenter": 2**31, "WindowWidth": "4294967296"},
-            syntaxes=NATIVE[:3],  # big endian: readers differ in the order of its 16-bit words
+            syntaxes=files.UNCOMPRESSED[
+                :3
+            ],  # big endian: readers differ in the order of its 16-bit words
         ),
-        Case("1 bit", bits1, bits1.astype(float), packed, "no usable window", NATIVE),
-        Case("HighBit 15 of 12", high, SHOWN12, {**FULL12, "HighBit": 15}, syntaxes=WITH_RLE),
-        Case("bits beyond BitsStored", dirty, SHOWN12, FULL12, syntaxes=WITH_RLE),
+        Case("1 bit", bits1, bits1.astype(float), packed, "no usable window", files.UNCOMPRESSED),
+        Case(
+            "HighBit 15 of 12", high, EXPECTED12, {**FULL_WINDOW, "HighBit": 15}, syntaxes=WITH_RLE
+        ),
+        Case("bits beyond BitsStored", dirty, EXPECTED12, FULL_WINDOW, syntaxes=WITH_RLE),
         Case(
             "signed 16 bits",
-            S16,
-            each(S16, linear, 0, 65536),
+            SIGNED16,
+            per_pixel(SIGNED16, linear, 0, 65536),
             {"WindowCenter": 0, "WindowWidth": 65536},
         ),
         Case(
             "signed 12 of 16 bits",
             signed12,
-            each(S12, linear, 0, 4096),
+            per_pixel(SIGNED12, linear, 0, 4096),
             {**signed, "BitsStored": 12},
-            syntaxes=(*NATIVE, *no_jpeg_ls, files.JPEG_LS),
+            syntaxes=(*files.UNCOMPRESSED, *no_jpeg_ls, files.JPEG_LS),
         ),
         Case(
             "signed, sign extended",
-            S12,
-            each(S12, linear, 0, 4096),
+            SIGNED12,
+            per_pixel(SIGNED12, linear, 0, 4096),
             {**signed, "BitsStored": 12},
             syntaxes=(*WITH_RLE, files.JPEG_2000_LOSSLESS),
         ),
@@ -137,63 +146,68 @@ def _depths() -> list[Case]:
 
 def _windows() -> list[Case]:
     def case(name: str, expected: Floats, warning: str = "", **attributes: Any) -> Case:
-        return Case(name, R12, expected, {"BitsStored": 12, **attributes}, warning)
+        return Case(name, RAMP12, expected, {"BitsStored": 12, **attributes}, warning)
 
     return [
-        case("narrow window", each(R12, linear, 1500, 800), WindowCenter=1500, WindowWidth=800),
+        case(
+            "narrow window",
+            per_pixel(RAMP12, linear, 1500, 800),
+            WindowCenter=1500,
+            WindowWidth=800,
+        ),
         case(
             "LINEAR_EXACT",
-            each(R12, linear_exact, 1500, 800),
+            per_pixel(RAMP12, linear_exact, 1500, 800),
             WindowCenter=1500,
             WindowWidth=800,
             VOILUTFunction="LINEAR_EXACT",
         ),
         case(
             "SIGMOID",
-            each(R12, sigmoid, 2000, 1500),
+            per_pixel(RAMP12, sigmoid, 2000, 1500),
             WindowCenter=2000,
             WindowWidth=1500,
             VOILUTFunction="SIGMOID",
         ),
         case(
             "several windows",
-            each(R12, linear, 2000, 1000),
+            per_pixel(RAMP12, linear, 2000, 1000),
             "2 windows in the file: the first is used (centre 2000, width 1000)",
             WindowCenter=[2000, 500],
             WindowWidth=[1000, 300],
         ),
-        case("no window", percentiles(R12), "no usable window"),
+        case("no window", percentiles(RAMP12), "no usable window"),
         case(
             "empty window",
-            percentiles(R12),
+            percentiles(RAMP12),
             "no usable window",
             WindowCenter="",
             WindowWidth="",
         ),
         case(
             "window of width 0",
-            percentiles(R12),
+            percentiles(RAMP12),
             "WindowWidth (0028,1051) = 0",
             WindowCenter=2048,
             WindowWidth=0,
         ),
         case(
             "window of width 1",
-            percentiles(R12),
+            percentiles(RAMP12),
             "nearly black, white or flat",
             WindowCenter=2048,
             WindowWidth=1,
         ),
         case(
             "window above the image",
-            percentiles(R12),
+            percentiles(RAMP12),
             "nearly black, white or flat",
             WindowCenter=50000,
             WindowWidth=2000,
         ),
         case(
             "16-bit window on a 12-bit image",
-            percentiles(R12),
+            percentiles(RAMP12),
             "nearly black, white or flat",
             WindowCenter=32768,
             WindowWidth=65535,
@@ -203,7 +217,7 @@ def _windows() -> list[Case]:
 
 def _luts() -> list[Case]:
     squares = np.rint(np.arange(4096) ** 2 / 4095).astype(np.uint16)  # 0 ... 4095
-    shown = each(R12, lut, 0, squares, 4095)
+    shown = per_pixel(RAMP12, lut, 0, squares, 4095)
     bright = np.rint(255 * np.sqrt(np.arange(4096) / 4095)).astype(np.uint16)
     part = np.linspace(0, 1023, 2000).astype(np.uint16)
     full = np.rint(65535 * np.linspace(1, 0, 65536)).astype(np.uint16)
@@ -213,8 +227,8 @@ def _luts() -> list[Case]:
     return [
         Case(
             "rescale, window in its units",
-            R12,
-            each(R12 * 0.5 - 100, linear, 800, 1200),
+            RAMP12,
+            per_pixel(RAMP12 * 0.5 - 100, linear, 800, 1200),
             {
                 **curve,
                 "RescaleSlope": "0.5",
@@ -225,20 +239,20 @@ def _luts() -> list[Case]:
         ),
         Case(
             "negative slope",
-            R12,
-            each(4095.0 - R12, linear, 2048, 4096),
-            {**FULL12, "RescaleSlope": -1, "RescaleIntercept": 4095},
+            RAMP12,
+            per_pixel(4095.0 - RAMP12, linear, 2048, 4096),
+            {**FULL_WINDOW, "RescaleSlope": -1, "RescaleIntercept": 4095},
         ),
         Case(
             "intercept without slope",
-            R12,
-            each(R12 - 50.0, linear, 2048, 4096),
-            {**FULL12, "RescaleIntercept": -50},
+            RAMP12,
+            per_pixel(RAMP12 - 50.0, linear, 2048, 4096),
+            {**FULL_WINDOW, "RescaleIntercept": -50},
         ),
         Case(
             "modality LUT",
-            R12,
-            each(each(R12, lut, 0, squares, 1.0), linear, 2048, 4096),
+            RAMP12,
+            per_pixel(per_pixel(RAMP12, lut, 0, squares, 1.0), linear, 2048, 4096),
             {
                 **curve,
                 **after_squares,
@@ -247,8 +261,8 @@ def _luts() -> list[Case]:
         ),
         Case(
             "modality LUT beats rescale",
-            R12,
-            each(each(R12, lut, 0, squares, 1.0), linear, 2048, 4096),
+            RAMP12,
+            per_pixel(per_pixel(RAMP12, lut, 0, squares, 1.0), linear, 2048, 4096),
             {
                 **curve,
                 **after_squares,
@@ -259,8 +273,8 @@ def _luts() -> list[Case]:
         ),
         Case(
             "modality LUT, negative first value",
-            S12,
-            each(S12 + 2048.0, linear, 2048, 4096),
+            SIGNED12,
+            per_pixel(SIGNED12 + 2048.0, linear, 2048, 4096),
             {
                 **after_squares,
                 "BitsStored": 12,
@@ -270,50 +284,50 @@ def _luts() -> list[Case]:
         ),
         Case(
             "VOI LUT",
-            R12,
+            RAMP12,
             shown,
             {**curve, "VOILUTSequence": [lut_item(squares, first=0, bits=12)]},
         ),
         Case(
             "VOI LUT beats window",
-            R12,
+            RAMP12,
             shown,
-            {**FULL12, "VOILUTSequence": [lut_item(squares, first=0, bits=12)]},
+            {**FULL_WINDOW, "VOILUTSequence": [lut_item(squares, first=0, bits=12)]},
         ),
         Case(
             "VOI LUT of 8 bits in words",
-            R12,
-            each(R12, lut, 0, bright, 255),
+            RAMP12,
+            per_pixel(RAMP12, lut, 0, bright, 255),
             {**curve, "VOILUTSequence": [lut_item(bright, first=0, bits=8)]},
         ),
         Case(
             "VOI LUT of 8 bits in bytes",
-            R12,
-            each(R12, lut, 0, bright, 255),
+            RAMP12,
+            per_pixel(RAMP12, lut, 0, bright, 255),
             {**curve, "VOILUTSequence": [_byte_lut(bright)]},
             syntaxes=(files.IMPLICIT, files.EXPLICIT, files.DEFLATED, *files.LOSSLESS),
         ),
         Case(
             "VOI LUT over a part",
-            R12,
-            each(R12, lut, 1000, part, 1023),
+            RAMP12,
+            per_pixel(RAMP12, lut, 1000, part, 1023),
             {**curve, "VOILUTSequence": [lut_item(part, first=1000, bits=10)]},
         ),
         Case(
             "VOI LUT of 65536 entries",
-            R16,
-            each(R16, lut, 0, full, 65535),
+            RAMP16,
+            per_pixel(RAMP16, lut, 0, full, 65535),
             {"VOILUTSequence": [lut_item(full, first=0, bits=16)]},
         ),
         Case(
             "VOI LUT that says 16 bits and means 12",
-            R12,
+            RAMP12,
             shown,
             {**curve, "VOILUTSequence": [lut_item(squares, first=0, bits=16)]},
         ),
         Case(
             "two VOI LUTs",
-            R12,
+            RAMP12,
             shown,
             {
                 **curve,
@@ -336,11 +350,11 @@ def _byte_lut(entries: NDArray[Any]) -> Dataset:
 
 def _polarity() -> list[Case]:
     def case(photometric: str, shape: str | None, *, inverted: bool, warning: str = "") -> Case:
-        attributes = {**FULL12, "PhotometricInterpretation": photometric}
+        attributes = {**FULL_WINDOW, "PhotometricInterpretation": photometric}
         if shape is not None:
             attributes["PresentationLUTShape"] = shape
-        expected = 1 - SHOWN12 if inverted else SHOWN12
-        return Case(f"{photometric} {shape}", R12, expected, attributes, warning)
+        expected = 1 - EXPECTED12 if inverted else EXPECTED12
+        return Case(f"{photometric} {shape}", RAMP12, expected, attributes, warning)
 
     return [
         case("MONOCHROME1", None, inverted=True),
@@ -350,22 +364,22 @@ def _polarity() -> list[Case]:
         case("MONOCHROME2", "INVERSE", inverted=True, warning="PresentationLUTShape"),
         Case(
             "no photometric interpretation",
-            R12,
-            SHOWN12,
-            {**FULL12, "PhotometricInterpretation": None},
+            RAMP12,
+            EXPECTED12,
+            {**FULL_WINDOW, "PhotometricInterpretation": None},
             "MONOCHROME2 assumed",
         ),
         Case(
             "photometric MONOCHROME",
-            R12,
-            SHOWN12,
-            {**FULL12, "PhotometricInterpretation": "MONOCHROME"},
+            RAMP12,
+            EXPECTED12,
+            {**FULL_WINDOW, "PhotometricInterpretation": "MONOCHROME"},
             "MONOCHROME2 assumed",
         ),
         Case(
             "MONOCHROME1 with SIGMOID",
-            R12,
-            1 - each(R12, sigmoid, 2000, 1500),
+            RAMP12,
+            1 - per_pixel(RAMP12, sigmoid, 2000, 1500),
             {
                 "BitsStored": 12,
                 "PhotometricInterpretation": "MONOCHROME1",
@@ -376,15 +390,15 @@ def _polarity() -> list[Case]:
         ),
         Case(
             "MONOCHROME1 without a window",
-            R12,
-            1 - percentiles(R12),
+            RAMP12,
+            1 - percentiles(RAMP12),
             {"BitsStored": 12, "PhotometricInterpretation": "MONOCHROME1"},
             "no usable window",
         ),
         Case(
             "FOR PROCESSING",
-            R12,
-            percentiles(R12),
+            RAMP12,
+            percentiles(RAMP12),
             {"BitsStored": 12, "PresentationIntentType": "FOR PROCESSING"},
             "FOR PROCESSING",
         ),
@@ -394,9 +408,9 @@ def _polarity() -> list[Case]:
 def _masks() -> list[Case]:
     frame = np.zeros((48, 64), bool)
     frame[:6] = frame[-6:] = frame[:, :6] = frame[:, -6:] = True
-    padded = np.where(frame, np.uint16(4095), np.minimum(R12, 2000)).astype(np.uint16)
+    padded = np.where(frame, np.uint16(4095), np.minimum(RAMP12, 2000)).astype(np.uint16)
     inside = percentiles(padded, ~frame)
-    signed = np.where(frame, np.int16(-2000), S12 // 4).astype(np.int16)
+    signed = np.where(frame, np.int16(-2000), SIGNED12 // 4).astype(np.int16)
     row, column = np.indices((48, 64)) + 1
     rectangle = (row < 5) | (row > 40) | (column < 9) | (column > 60)
     circle = (row - 24) ** 2 + (column - 32) ** 2 > 20**2
@@ -424,7 +438,7 @@ def _masks() -> list[Case]:
         case(
             "padding and window",
             padded,
-            black(frame, each(padded, linear, 1000, 2000)),
+            black(frame, per_pixel(padded, linear, 1000, 2000)),
             PixelPaddingValue=4095,
             **window,
         ),
@@ -445,9 +459,9 @@ def _masks() -> list[Case]:
         ),
         case(
             "rectangular shutter",
-            R12,
-            black(rectangle, SHOWN12),
-            **FULL12,
+            RAMP12,
+            black(rectangle, EXPECTED12),
+            **FULL_WINDOW,
             ShutterShape="RECTANGULAR",
             ShutterLeftVerticalEdge=9,
             ShutterRightVerticalEdge=60,
@@ -456,9 +470,9 @@ def _masks() -> list[Case]:
         ),
         case(
             "circular shutter, MONOCHROME1",
-            R12,
-            black(circle, 1 - SHOWN12),
-            **FULL12,
+            RAMP12,
+            black(circle, 1 - EXPECTED12),
+            **FULL_WINDOW,
             PhotometricInterpretation="MONOCHROME1",
             ShutterShape="CIRCULAR",
             CenterOfCircularShutter=[24, 32],
@@ -466,17 +480,17 @@ def _masks() -> list[Case]:
         ),
         case(
             "polygonal shutter",
-            R12,
-            black(triangle, SHOWN12),
-            **FULL12,
+            RAMP12,
+            black(triangle, EXPECTED12),
+            **FULL_WINDOW,
             ShutterShape="POLYGONAL",
             VerticesOfThePolygonalShutter=polygon,
         ),
         case(
             "two shutters",
-            R12,
-            black(rectangle | circle, SHOWN12),
-            **FULL12,
+            RAMP12,
+            black(rectangle | circle, EXPECTED12),
+            **FULL_WINDOW,
             ShutterShape=["RECTANGULAR", "CIRCULAR"],
             ShutterLeftVerticalEdge=9,
             ShutterRightVerticalEdge=60,
@@ -489,35 +503,37 @@ def _masks() -> list[Case]:
 
 
 def _colours() -> list[Case]:
-    rgb = np.stack([R8, 255 - R8, R8 // 2], axis=-1).astype(np.uint8)
+    rgb = np.stack([RAMP8, 255 - RAMP8, RAMP8 // 2], axis=-1).astype(np.uint8)
     luminance = (rgb @ np.array([0.299, 0.587, 0.114])) / 255
     rgb16 = rgb.astype(np.uint16) * 257
     planar = {"PlanarConfiguration": 1, "PixelData": rgb.transpose(2, 0, 1).tobytes()}
-    ybr = np.stack([R8, np.full_like(R8, 100), np.full_like(R8, 180)], axis=-1)
-    half = np.stack([R8[:, ::2], R8[:, 1::2], R8[:, ::2] * 0 + 90, R8[:, ::2] * 0 + 70], axis=-1)
+    ybr = np.stack([RAMP8, np.full_like(RAMP8, 100), np.full_like(RAMP8, 180)], axis=-1)
+    half = np.stack(
+        [RAMP8[:, ::2], RAMP8[:, 1::2], RAMP8[:, ::2] * 0 + 90, RAMP8[:, ::2] * 0 + 70], axis=-1
+    )
     packed = {"PhotometricInterpretation": "YBR_FULL_422", "PixelData": half.tobytes()}
     reds = np.arange(256, dtype=np.uint16) * 257
     palette: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for name, table in (("Red", reds), ("Green", reds[::-1]), ("Blue", reds // 2)):
         palette[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
         palette[f"{name}PaletteColorLookupTableData"] = table.astype("<u2").tobytes()
-    coloured = (0.299 * reds + 0.587 * reds[::-1] + 0.114 * (reds // 2))[R8] / 65535
+    coloured = (0.299 * reds + 0.587 * reds[::-1] + 0.114 * (reds // 2))[RAMP8] / 65535
     colour = "a colour image"
-    with_streams = (*NATIVE, files.RLE, files.JPEG_LS, files.JPEG_2000_LOSSLESS)
+    with_streams = (*files.UNCOMPRESSED, files.RLE, files.JPEG_LS, files.JPEG_2000_LOSSLESS)
     ybr_jpeg = {"PhotometricInterpretation": "YBR_FULL_422"}
     return [
         Case("RGB", rgb, luminance, {}, colour, with_streams),
         Case("RGB of 16 bits", rgb16, luminance, {}, colour, WITH_RLE),
-        Case("RGB by plane", rgb, luminance, planar, colour, NATIVE),
+        Case("RGB by plane", rgb, luminance, planar, colour, files.UNCOMPRESSED),
         Case(
             "YBR_FULL",
             ybr,
-            R8 / 255,
+            RAMP8 / 255,
             {"PhotometricInterpretation": "YBR_FULL"},
             colour,
             with_streams,
         ),
-        Case("YBR_FULL_422", ybr, R8 / 255, packed, colour, NATIVE),
+        Case("YBR_FULL_422", ybr, RAMP8 / 255, packed, colour, files.UNCOMPRESSED),
         # Lossy: Y is rounded when RGB is converted, and again by the DCT
         Case(
             "YBR_FULL_422 as JPEG",
@@ -528,11 +544,13 @@ def _colours() -> list[Case]:
             (files.JPEG_BASELINE,),
             1.5 * TOLERANCE,
         ),
-        Case("PALETTE COLOR", R8, coloured, palette, colour, (*NATIVE[:3], files.RLE)),
+        Case(
+            "PALETTE COLOR", RAMP8, coloured, palette, colour, (*files.UNCOMPRESSED[:3], files.RLE)
+        ),
         Case(
             "8 bits as JPEG",
-            R8,
-            each(R8, linear, 128, 256),
+            RAMP8,
+            per_pixel(RAMP8, linear, 128, 256),
             {"WindowCenter": 128, "WindowWidth": 256},
             syntaxes=(files.JPEG_BASELINE,),
         ),
@@ -540,40 +558,46 @@ def _colours() -> list[Case]:
 
 
 def _oddities() -> list[Case]:
-    frames = np.stack([R12, R12[::-1], R12 // 2])
+    frames = np.stack([RAMP12, RAMP12[::-1], RAMP12 // 2])
     overlay = {0x60000010: ("US", 48), 0x60000011: ("US", 64), 0x60000040: ("CS", "G")}
     return [
-        Case("three frames", frames, SHOWN12, FULL12, "3 frames in the file: the first is shown"),
-        Case("NumberOfFrames empty", R12, SHOWN12, {**FULL12, "NumberOfFrames": ""}),
+        Case(
+            "three frames",
+            frames,
+            EXPECTED12,
+            FULL_WINDOW,
+            "3 frames in the file: the first is shown",
+        ),
+        Case("NumberOfFrames empty", RAMP12, EXPECTED12, {**FULL_WINDOW, "NumberOfFrames": ""}),
         Case(
             "no PixelRepresentation",
-            R12,
-            SHOWN12,
-            {**FULL12, "PixelRepresentation": None},
-            syntaxes=NATIVE[1:],
+            RAMP12,
+            EXPECTED12,
+            {**FULL_WINDOW, "PixelRepresentation": None},
+            syntaxes=files.UNCOMPRESSED[1:],
         ),
-        Case("no HighBit", R12, SHOWN12, {**FULL12, "HighBit": None}),
-        Case("no SamplesPerPixel", R12, SHOWN12, {**FULL12, "SamplesPerPixel": None}),
-        Case("overlay", R12, SHOWN12, {**FULL12, "elements": overlay}, "an overlay"),
+        Case("no HighBit", RAMP12, EXPECTED12, {**FULL_WINDOW, "HighBit": None}),
+        Case("no SamplesPerPixel", RAMP12, EXPECTED12, {**FULL_WINDOW, "SamplesPerPixel": None}),
+        Case("overlay", RAMP12, EXPECTED12, {**FULL_WINDOW, "elements": overlay}, "an overlay"),
         Case(
             "unknown VOI LUT function",
-            R12,
-            SHOWN12,
-            {**FULL12, "VOILUTFunction": "CUBIC"},
+            RAMP12,
+            EXPECTED12,
+            {**FULL_WINDOW, "VOILUTFunction": "CUBIC"},
             "LINEAR assumed",
         ),
         Case(
             "RescaleSlope 0",
-            R12,
-            SHOWN12,
-            {**FULL12, "RescaleSlope": 0, "RescaleIntercept": 0},
+            RAMP12,
+            EXPECTED12,
+            {**FULL_WINDOW, "RescaleSlope": 0, "RescaleIntercept": 0},
             "RescaleSlope",
         ),
         Case(
             "constant, with a window",
             np.full((48, 64), 1024, np.uint16),
-            each(np.full((48, 64), 1024), linear, 2048, 4096),
-            FULL12,
+            per_pixel(np.full((48, 64), 1024), linear, 2048, 4096),
+            FULL_WINDOW,
             "every pixel has the same value",
         ),
         Case(

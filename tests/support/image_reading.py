@@ -14,18 +14,18 @@ from encoders.images.raw_image import ImageReadError
 WINDOW = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
 
 
-def refused(source: Path | bytes, **options: Any) -> ImageReadError:
+def read_error(source: Path | bytes, **options: Any) -> ImageReadError:
     with pytest.raises(ImageReadError) as caught:
         read_image(source, **options)
     return caught.value
 
 
-def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+def encode_image(image: Image.Image, kind: str, **options: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
 
 
-def meta(data: bytes) -> int:
+def meta_header_end(data: bytes) -> int:
     """Where the data set begins."""
     return 144 + int(struct.unpack_from("<I", data, 140)[0])
