@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rag.drafting.text_similarity import RougeL
+from rag.drafting.text_similarity import RougeLScorer
 
 
 def common(a: list[str], b: list[str]) -> int:
@@ -20,10 +20,10 @@ def test_every_draft_with_every_text() -> None:
     texts = [list(rng.choice(list("abcde"), size)) for size in (0, 1, 20, 63, 64)]
     drafts = [[], ["unknown", "words"], *(list(rng.choice(list("abcdef"), n)) for n in (3, 40, 90))]
     expected = [[2 * common(d, t) / max(len(d) + len(t), 1) for t in texts] for d in drafts]
-    assert RougeL(texts).f1(drafts) == pytest.approx(np.array(expected))
+    assert RougeLScorer(texts).f1(drafts) == pytest.approx(np.array(expected))
 
 
 def test_of_a_long_text_the_first_words_are_compared() -> None:
     long = ["a"] * 64 + ["b"] * 10
-    assert RougeL([long]).f1([["b"], ["a"]])[0, 0] == 0.0
-    assert RougeL([long]).f1([["a"]])[0, 0] == pytest.approx(2 / 75)
+    assert RougeLScorer([long]).f1([["b"], ["a"]])[0, 0] == 0.0
+    assert RougeLScorer([long]).f1([["a"]])[0, 0] == pytest.approx(2 / 75)

@@ -21,7 +21,7 @@ from rag.drafting.compatibility import (
     is_compatible,
     summarizes,
 )
-from rag.drafting.text_similarity import NGRAM_ORDERS, ReferenceNgrams, RougeL, Words
+from rag.drafting.text_similarity import NGRAM_ORDERS, ReferenceNgrams, RougeLScorer, Words
 from rag.report_reading import HEADINGS, UsableSentence
 from rag.schema import Section
 
@@ -71,7 +71,11 @@ class ExpectedUtility:
             for order in range(NGRAM_ORDERS)
             for columns in [np.flatnonzero(orders == order)]
         ]
-        self._candidates, self._rouge_l, self._weights = candidates, RougeL(references), weights
+        self._candidates, self._rouge_l, self._weights = (
+            candidates,
+            RougeLScorer(references),
+            weights,
+        )
         self._lengths = np.array([len(sentence.words) for sentence in candidates], float)
         self._reference_lengths = np.array([len(words) for words in references], float)
 

@@ -94,7 +94,7 @@ _MAX_LCS_WORDS = 64
 """One bit per word of a reference; later words are not compared."""
 
 
-class RougeL:
+class RougeLScorer:
     """Longest common subsequences (LCS) with a set of references, all at once.
 
     Bit-parallel (Hyyrö, "Bit-parallel LCS-length computation revisited", 2004): a machine word
