@@ -1,4 +1,4 @@
-"""Where a clause begins, and which phrases of a clause belong together.
+"""Rewrites cues that only have a meaning together, and splits a sentence into clauses.
 
 Works on the role string that `rag.report_nlp.labeller` explains: one letter per phrase.
 """
@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from functools import partial
 
-# Applied in turn: a pattern of roles, and the letter that takes the place of a match, at its start
-# or at its end (">n"). Its other places are spent, but for the letters named third.
+# Applied in turn: a pattern of roles, and the letter that replaces a match, at its start or at its
+# end (">n"). Its other letters become "_", except for those named third.
 _RULES = (
     # pneumothorax, tension absent -> it is there
     (r"\$[._i]{0,3}(?:r|t[._]?s)", "_"),
@@ -26,10 +26,10 @@ _RULES = (
     # when pneumonia is suspected -> a condition
     (r"@(?=[^;b,]{0,6}[fd][^;b,fd]{0,3}[qU])", "I"),
     (r"@", "."),
-    # the tube is out
+    # the tube is out -> removed
     (r"(?<=d)!(?=[,;a]|$)", "R"),
     (r"!", "."),
-    # removal of the tube is advised -> it is in
+    # removal of the tube is advised -> it is in place
     (r"M(?=[^;b]*C)", "_"),
     (r"(?<=C)[._e]{0,2}M", "_"),
     # a nipple shadow mimics a nodule
@@ -38,7 +38,7 @@ _RULES = (
     (r"(?<=f),[?]4", "q"),
     # opacity, a nipple shadow
     (r"(?<=f),e4(?=[,;]|$)", ">="),
-    # is not a skin fold; may be due to overlying tissue -> says nothing more
+    # is not a skin fold; may be due to overlying tissue -> has no effect
     (r"[tnuGl][._ipe]{0,4}[25]?[._e]{0,3}4", "_"),
     # was a skin fold, is due to overlying tissue -> was never there
     (r"[i25][._eb]{0,3}[25]?[._e]{0,3}4", ">="),
@@ -59,7 +59,7 @@ _RULES = (
     # no longer large -> it has changed and is there
     (r"K[._]{0,2}[FOLzkcjJSYx1P]?", "_"),
     (r"[+59]", "."),
-    # not obscuring -> says nothing
+    # not obscuring -> has no effect
     (r"t[._]{0,2}O", "_"),
     # history of pneumothorax; none today
     (r";(?=r)", ","),
@@ -96,18 +96,19 @@ _RULES = (
 )
 
 
-def _becomes(letter: str, keep: str = "") -> Callable[[re.Match[str]], str]:
-    """How a rule of `_RULES` replaces a match; the length stays the same."""
+def _replacement(letter: str, keep: str = "") -> Callable[[re.Match[str]], str]:
+    """The replacement of a rule of `_RULES`, as long as the match."""
 
-    def replace(found: re.Match[str]) -> str:
-        others = found.group()[:-1] if letter[0] == ">" else found.group()[1:]
-        spent = "".join(role if role in keep else "_" for role in others)
-        return spent + letter[1] if letter[0] == ">" else letter + spent
+    def replace(match: re.Match[str]) -> str:
+        at_end = letter[0] == ">"
+        others = match.group()[:-1] if at_end else match.group()[1:]
+        blanked = "".join(role if role in keep else "_" for role in others)
+        return blanked + letter[1] if at_end else letter + blanked
 
     return replace
 
 
-_REWRITES = [(re.compile(pattern), _becomes(*how)) for pattern, *how in _RULES]
+_REWRITES = [(re.compile(pattern), _replacement(*rule)) for pattern, *rule in _RULES]
 
 _NOT_SEEN = re.compile(r"t[._izWp]{0,3}s")
 _TIP_NOT_SEEN = re.compile(r"(?:1[.]{0,3}d|1)[^;bfdh]{0,4}r")
@@ -115,96 +116,93 @@ _MAY_BE_SEEN = re.compile(r"u[._p]{0,2}s")
 
 
 def rewrite_roles(roles: str) -> str:
-    """Join what means something only together; the length stays the same."""
+    """Merge cues that have one meaning together; the length stays the same."""
     if "0" in roles:
-        roles = _none_elsewhere(roles)
+        roles = _resolve_none(roles)
     for pattern, replace in _REWRITES:
         roles = pattern.sub(replace, roles)
-    asked = "u" if "C" in roles or "I" in roles else "Q"
-    roles = roles.replace("x", asked)
+    roles = roles.replace("x", "u" if "C" in roles or "I" in roles else "Q")
     if "C" in roles:
         roles = roles.replace("Q", "u")
     for pattern, letter in ((_NOT_SEEN, "r"), (_MAY_BE_SEEN, "q")):
-        roles = pattern.sub(partial(_seen, letter), roles)
-    # a tip that is not seen says that the tube is there
-    return _TIP_NOT_SEEN.sub(lambda found: found.group()[:-1] + "_", roles)
+        roles = pattern.sub(partial(_replace_seen, letter), roles)
+    # a tip that is not seen still means that there is a tube
+    return _TIP_NOT_SEEN.sub(lambda match: match.group()[:-1] + "_", roles)
 
 
-def _seen(letter: str, found: re.Match[str]) -> str:
-    """What "not seen" or "may be seen" says of what stands before it in its part; else the cue."""
-    before = re.split("[;b]", found.string[: found.start()])[-1]
-    cue = letter if re.search("[fdh]", before) else found.group()[0]
-    return cue.ljust(len(found.group()), "_")
+def _replace_seen(letter: str, match: re.Match[str]) -> str:
+    """Make "not seen" or "may be seen" a cue of what precedes it, if that is a target."""
+    before = re.split("[;b]", match.string[: match.start()])[-1]
+    cue = letter if re.search("[fdh]", before) else match.group()[0]
+    return cue.ljust(len(match.group()), "_")
 
 
-def _none_elsewhere(roles: str) -> str:
-    """Let "none" deny what stands before it, unless it speaks of the other side only.
+def _resolve_none(roles: str) -> str:
+    """Let "none" negate what precedes it, unless it refers to the other side only.
 
     "Right effusion, none on the left" and "effusion: right small, left none" are effusions.
     """
-    for found in re.finditer("0", roles):
-        before = re.split("[;b]", roles[: found.start()].rstrip(";"))[-1]
-        elsewhere = (
-            _OTHER_NAMED.search(before)
-            or (re.search("g[^;b]*[fd]|[fd][^;b]*g", before) and _SIDE.match(roles, found.end()))
-            or (not before and _OTHER_FOLLOWS.match(roles, found.end()))
+    for match in re.finditer("0", roles):
+        before = re.split("[;b]", roles[: match.start()].rstrip(";"))[-1]
+        other_side = (
+            _OTHER_SIDE_BEFORE.search(before)
+            or (re.search("g[^;b]*[fd]|[fd][^;b]*g", before) and _SIDE.match(roles, match.end()))
+            or (not before and _OTHER_SIDE_AFTER.match(roles, match.end()))
         )
-        roles = roles[: found.start()] + ("_" if elsewhere else "r") + roles[found.end() :]
+        roles = roles[: match.start()] + ("_" if other_side else "r") + roles[match.end() :]
     return roles
 
 
 _SIDE = re.compile(r"i?[.P]{0,2}g")
-_OTHER_FOLLOWS = re.compile(r"[.P]{0,3}g[.]{0,2},[^;b,nt]*(?:g[^;b,nt]*[fd]|[fd][^;b,nt]*g)")
-_OTHER_NAMED = re.compile(r"(?:g[^;bnrt0]*[fd]|[fd][^;bnrt0]*g)[^;bnrt0]*,[.P]{0,2}g[.]?$")
+_OTHER_SIDE_AFTER = re.compile(r"[.P]{0,3}g[.]{0,2},[^;b,nt]*(?:g[^;b,nt]*[fd]|[fd][^;b,nt]*g)")
+_OTHER_SIDE_BEFORE = re.compile(r"(?:g[^;bnrt0]*[fd]|[fd][^;bnrt0]*g)[^;bnrt0]*,[.P]{0,2}g[.]?$")
 _SUBJECT_VERB = re.compile(r"[^imu]*[fhd.][^imu]*[iu]|[^iu]*m")
 _PREDICATE = re.compile(r"[qrOXR]")
 _EXISTENTIAL = re.compile(r"[.f,aohd]*i[._]?s")
-_MARKED = {",": re.compile(r"[.]?[ezkgASLulGUm]"), "a": re.compile(r"[.]?[ezkASLmlu]")}
+_CLAUSE_STARTS = {",": re.compile(r"[.]?[ezkgASLulGUm]"), "a": re.compile(r"[.]?[ezkASLmlu]")}
+"""What begins a clause after a negation: behind a comma, and behind "and"."""
 
 
 def split_clauses(roles: str) -> list[tuple[int, int]]:
     """Offsets of the clauses of a role string, in order and without gaps."""
     cuts = [0]
-    for found in re.finditer(r"[;b]|,?a|,", roles):
-        separator = found.group()
-        if separator in ";b":
-            cuts.append(found.start())
-            continue
-        rest = re.split("[;b]", roles[found.end() :], maxsplit=1)[0]
-        if _begins_clause(roles[cuts[-1] : found.start()], separator, rest):
-            cuts.append(found.start())
+    for match in re.finditer(r"[;b]|,?a|,", roles):
+        separator = match.group()
+        rest = re.split("[;b]", roles[match.end() :], maxsplit=1)[0]
+        if separator in ";b" or _begins_clause(roles[cuts[-1] : match.start()], separator, rest):
+            cuts.append(match.start())
     cuts.append(len(roles))
     return [(a, b) for a, b in itertools.pairwise(cuts) if b > a]
 
 
 def _begins_clause(left: str, separator: str, rest: str) -> bool:
-    """Whether a comma or "and" after ``left`` begins a clause; otherwise it goes on with a list."""
+    """Whether a comma or "and" after ``left`` begins a clause; otherwise it continues a list."""
     if re.search(r"[ntulGUZ][^fdhims]*$", left):
         return False  # "no acute, displaced fracture": the cue has not reached its noun yet
     part = rest.partition(",")[0]
-    denies = bool(re.search(r"[ntZulGU]", left))
+    has_cue = bool(re.search(r"[ntZulGU]", left))
     if _SUBJECT_VERB.match(part):
-        return _sentence_follows(left, separator, part, denies=denies)
+        return _begins_main_clause(left, separator, part, has_cue=has_cue)
     has_target = bool(re.search(r"[fhd]", part))
     listed = "o" in re.split("[iu]", rest, maxsplit=1)[0] or ("a" in separator and "u" in left)
     return bool(
         re.search(r"[nt]", part)
         or (has_target and _PREDICATE.search(part) and "a" not in separator)
-        or (denies and re.match("[.]?[lu]", part))
-        or (denies and not listed and _MARKED[separator[-1]].match(part))
+        or (has_cue and re.match("[.]?[lu]", part))
+        or (has_cue and not listed and _CLAUSE_STARTS[separator[-1]].match(part))
         # heart normal, mediastinum widened
         or (re.search(r"h.*[ANBSOL]", left) and "h" in part and re.search(r"[ANBSO]", part))
     )
 
 
-def _sentence_follows(left: str, separator: str, part: str, *, denies: bool) -> bool:
+def _begins_main_clause(left: str, separator: str, part: str, *, has_cue: bool) -> bool:
     subject = re.split("[iu]", part, maxsplit=1)[0]
-    if denies and "o" in subject:
+    if has_cue and "o" in subject:
         return False  # no effusion, pneumothorax or edema is seen
     if "a" in separator:
-        if denies and "s" not in left and _EXISTENTIAL.match(part):
+        if has_cue and "s" not in left and _EXISTENTIAL.match(part):
             return False  # no effusion and pneumothorax is seen
         listed = "," in left or separator == "a"
-        return bool(re.search(r"[im]", left)) or denies or not listed
+        return bool(re.search(r"[im]", left)) or has_cue or not listed
     # the heart, mediastinum and lungs are normal
     return not ("a" in subject and not re.search(r"[imnt]", left))

@@ -1,23 +1,23 @@
-"""Is a finding there? Polarity of every finding that a text mentions, and its CheXpert-14 labels.
+"""Polarity of every finding that a text mentions, and CheXpert-14 labels of a text.
 
 Rules of negation, hedging, resolution and comparison; `rag.report_nlp.lexicon` says which words
-play which role.
+are cues.
 
-A sentence becomes a string of roles, one letter a phrase ("no" n, "effusion" f, "or" o, other
+A sentence becomes a string of roles, one letter per phrase ("no" n, "effusion" f, "or" o, other
 words a dot), and every rule is a regular expression over that string:
 
     There is no focal consolidation, but pneumonia cannot be excluded.
     m        n  .     f             ;b   f         t    .  X
 
-1. Phrases that together mean something else are rewritten (``t.X``, "cannot be excluded", doubts
-   what stands before it).
-2. The string is cut into clauses.
-3. In each clause cues that look ahead ("no", "may represent") are carried from left to right, then
-   cues that look back ("has resolved", "is not excluded") are applied.
+1. Cues that mean something else together are rewritten (``t.X``, "cannot be excluded", hedges what
+   precedes it).
+2. The string is split into clauses.
+3. In each clause forward cues ("no", "may represent") are applied from left to right, then backward
+   cues ("has resolved", "is not excluded").
 4. Neutral mentions ("heart size") take their polarity from an adjective.
 
-The idea of cues with scopes is that of NegEx (Chapman 2001) and ConText (Harkema 2009); what counts
-as uncertain follows CheXpert's labeller (Irvin 2019) except where docs/grounding.md says otherwise.
+Cues and scopes follow NegEx (Chapman 2001) and ConText (Harkema 2009); what counts as uncertain
+follows CheXpert's labeller (Irvin 2019) except as docs/grounding.md says.
 `rag/report_nlp/data/findings.toml` says which words carry which label.
 """
 
@@ -69,11 +69,10 @@ class Mention:
     """A finding mentioned at ``sentence[start:end]``.
 
     Attributes:
-        clause: offsets of the clause it stands in.
-        stable: the only thing said is that it has not changed ("heart size is stable"), which is
-            all that makes it uncertain.
-        polarity: None where the text names the finding without saying anything of the image: in
-            the indication, in the patient's history, or as a neutral "heart size".
+        polarity: None if nothing is said of the image: history, a question, or "heart size" alone.
+        clause: offsets of the clause it is in.
+        only_stable: uncertain only because all that is said is that it has not changed ("heart
+            size is stable").
     """
 
     finding: Finding
@@ -81,54 +80,52 @@ class Mention:
     end: int
     polarity: Polarity | None
     clause: tuple[int, int]
-    stable: bool = False
+    only_stable: bool = False
 
 
-_LINE = re.compile(r"\n(?=\s*(?:[-*|\u2022]|\(?\d{1,2}[.)])?\s*[A-Z])")
+_LINE_BREAK = re.compile(r"\n(?=\s*(?:[-*|\u2022]|\(?\d{1,2}[.)])?\s*[A-Z])")
 
-_SHORT_LINE = re.compile(r"(?<![^\n]{50})(?<![,\-])\n")
-"""In a text without capitals an item, unless the line is full and was wrapped."""
+_SHORT_LINE_BREAK = re.compile(r"(?<![^\n]{50})(?<![,\-])\n")
+"""For texts without capitals: the end of a line that is too short to have been wrapped."""
 
 
 def find_mentions(text: str) -> list[Mention]:
     """Every finding that ``text`` mentions, in reading order.
 
-    A line that begins with a capital begins a sentence: whole reports put a heading or an item on
-    each line and often no full stop.
+    A line that begins with a capital begins a sentence, since many reports put a heading or an item
+    on each line without a full stop. Spans are offsets in the sentence.
     """
-    pattern = _SHORT_LINE if text.islower() else _LINE
-    lines = [0, *(found.end() for found in pattern.finditer(text)), len(text)]
+    pattern = _SHORT_LINE_BREAK if text.islower() else _LINE_BREAK
+    cuts = [0, *(match.end() for match in pattern.finditer(text)), len(text)]
     read: list[tuple[str, Sequence[Mention]]] = []
-    for line in (text[first:last] for first, last in itertools.pairwise(lines)):
+    for line in (text[start:end] for start, end in itertools.pairwise(cuts)):
         for start, end in sentence_spans(line):
             sentence = line[start:end]
             if read and may_be_answer(sentence):
-                _answer(sentence, read)
-            before = _antecedent(sentence, *read[-1]) if read else None
-            read.append((sentence, sentence_mentions(sentence, before)))
-    return [mention for _, found in read for mention in found]
+                _apply_answer(sentence, read)
+            antecedent = _find_antecedent(sentence, *read[-1]) if read else None
+            read.append((sentence, sentence_mentions(sentence, antecedent)))
+    return [mention for _, mentions in read for mention in mentions]
 
 
-def _answer(sentence: str, read: list[tuple[str, Sequence[Mention]]]) -> None:
-    """Let a sentence that only answers ("No.") speak for what was asked before it."""
-    for at, polarity in resolve_answer(sentence, [earlier for earlier, _ in read]):
-        earlier, found = read[at]
-        read[at] = (earlier, [replace(mention, polarity=polarity) for mention in found])
+def _apply_answer(sentence: str, read: list[tuple[str, Sequence[Mention]]]) -> None:
+    """Give the polarity of an answer ("No.") to what the sentences before it mention."""
+    for i, polarity in resolve_answer(sentence, [earlier for earlier, _ in read]):
+        earlier, mentions = read[i]
+        read[i] = (earlier, [replace(mention, polarity=polarity) for mention in mentions])
 
 
-def _antecedent(sentence: str, earlier: str, found: Sequence[Mention]) -> Finding | None:
-    """What "a small one on the left" stands for, if the sentence before denied it of one side."""
-    denied = [m.finding for m in found if m.polarity is Polarity.NEGATIVE and m.finding.label]
-    if denied and turns_to_other_side(sentence, earlier):
-        return denied[-1]
-    return None
+def _find_antecedent(sentence: str, earlier: str, mentions: Sequence[Mention]) -> Finding | None:
+    """The antecedent of "a small one on the left": what the sentence before denied of one side."""
+    denied = [m.finding for m in mentions if m.polarity is Polarity.NEGATIVE and m.finding.label]
+    return denied[-1] if denied and turns_to_other_side(sentence, earlier) else None
 
 
 @lru_cache(maxsize=16384)  # reports repeat each other's sentences
 def sentence_mentions(sentence: str, antecedent: Finding | None = None) -> tuple[Mention, ...]:
-    """The findings of one sentence; "a small one" may stand for an earlier one's antecedent."""
+    """Findings that a sentence mentions; a pronoun may stand for an ``antecedent`` before it."""
     matches = match_phrases(tokenize(sentence))
-    if antecedent is None and not any(found.findings for found in matches):
+    if antecedent is None and not any(match.findings for match in matches):
         return ()
     return tuple(
         mention
@@ -140,75 +137,74 @@ def sentence_mentions(sentence: str, antecedent: Finding | None = None) -> tuple
 def _piece_mentions(sentence: str, piece: Piece) -> Iterator[Mention]:
     matches = piece.matches
     roles = rewrite_roles(role_string(sentence, matches))
-    parts = split_clauses(roles)
-    scopes = Scopes(roles, parts)
-    for part in parts:
-        clause = (matches[part[0]].start, matches[part[1] - 1].end)
-        for at in range(*part):
-            found = matches[at]
-            for finding in found.findings:
+    clauses = split_clauses(roles)
+    scopes = Scopes(roles, clauses)
+    for clause in clauses:
+        span = (matches[clause[0]].start, matches[clause[1] - 1].end)
+        for i in range(*clause):
+            match = matches[i]
+            for finding in match.findings:
                 if finding.kind is not FindingKind.IGNORE:
-                    polarity, stable = _polarity(finding, scopes, at, part)
+                    polarity, only_stable = _polarity(finding, scopes, i, clause)
                     if piece.box == UNTICKED:
                         denied = polarity is Polarity.POSITIVE
-                        polarity, stable = Polarity.NEGATIVE if denied else None, False
-                    yield Mention(finding, found.start, found.end, polarity, clause, stable)
+                        polarity, only_stable = Polarity.NEGATIVE if denied else None, False
+                    yield Mention(finding, match.start, match.end, polarity, span, only_stable)
 
 
 def _polarity(
-    finding: Finding, scopes: Scopes, at: int, clause: tuple[int, int]
+    finding: Finding, scopes: Scopes, i: int, clause: tuple[int, int]
 ) -> tuple[Polarity | None, bool]:
-    """Polarity of a mention, and whether "stable" is all that is said of it."""
+    """Polarity of mention ``i``, and whether "stable" is all that is said of it."""
     if finding.kind is FindingKind.NEUTRAL:
-        return _neutral_polarity(finding, scopes, at, clause)
-    said = scopes.verdict.get(at, Polarity.POSITIVE)
-    if said is Polarity.POSITIVE and finding.default:
+        return _neutral_polarity(finding, scopes, i, clause)
+    polarity = scopes.polarity.get(i, Polarity.POSITIVE)
+    if polarity is Polarity.POSITIVE and finding.default:
         return Polarity(finding.default), False
-    return said, False
+    return polarity, False
 
 
 def _neutral_polarity(
-    finding: Finding, scopes: Scopes, at: int, clause: tuple[int, int]
+    finding: Finding, scopes: Scopes, i: int, clause: tuple[int, int]
 ) -> tuple[Polarity | None, bool]:
-    if not finding.label and scopes.roles[at + 1 : at + 2] in ("f", "d"):
+    if not finding.label and scopes.roles[i + 1 : i + 2] in ("f", "d"):
         return None, False  # "large lung nodule": the adjective is the nodule's
-    is_place = scopes.is_place(at, clause[0])
-    adjective = None if is_place else scopes.adjective(at, clause)
+    is_place = scopes.is_place(i, clause[0])
+    adjective = None if is_place else scopes.find_adjective(i, clause)
     if adjective is not None:
-        return scopes.judged(at, adjective, clause[0]), False
+        return scopes.adjective_polarity(i, adjective, clause[0]), False
     if finding.default:
-        return scopes.reached(at), False
+        return scopes.state_polarity(i), False
     if not finding.label or is_place:
         return None, False
-    if scopes.is_unclear(at, clause):
+    if scopes.is_unclear(i, clause):
         return Polarity.UNCERTAIN, False
     unchanged = re.search("[Sj]", scopes.roles[slice(*clause)]) is not None
     return (Polarity.UNCERTAIN if unchanged else None), unchanged
 
 
-@lru_cache(maxsize=8192)  # an image looks at fifty reports, and many images at the same ones
+@lru_cache(maxsize=8192)  # images retrieve some fifty reports each, often the same ones
 def label_text(text: str) -> Mapping[str, Polarity]:
-    """CheXpert-14 labels of a report or of any part of one.
+    """CheXpert-14 labels that a report, or a part of one, mentions.
 
     Where mentions of one label disagree, positive wins over uncertain and uncertain over negative.
-    "No Finding" is positive where nothing but support devices is said to be there, and absent
-    otherwise; findings without a label of their own (emphysema, scoliosis, hernia) count too.
-    Indication, history, comparison and technique are not read where a heading marks them. Labels
-    that the text does not mention are absent.
+    "No Finding" is positive if nothing but support devices is stated, and absent otherwise;
+    findings without a label (emphysema, scoliosis, hernia) exclude it too. Sections headed as
+    indication, history, comparison or technique are ignored.
     """
     if not any(letter.isalpha() for letter in text):
         return {}
     return aggregate_labels(find_mentions(blank_non_image_sections(text)))
 
 
-def aggregate_labels(found: list[Mention]) -> dict[str, Polarity]:
-    """Labels of mentions that were read already."""
+def aggregate_labels(mentions: list[Mention]) -> dict[str, Polarity]:
+    """Labels of a text's mentions, as `label_text` describes them."""
     labels: dict[str, Polarity] = {}
     normal = True
-    # "Stable" says least, so what else is said of the heart counts first.
-    for mention in sorted(found, key=lambda mention: mention.stable):
+    # "Stable" yields to anything else that is said of the heart.
+    for mention in sorted(mentions, key=lambda mention: mention.only_stable):
         label, polarity = mention.finding.label, mention.polarity
-        if polarity is None or (mention.stable and label in labels):
+        if polarity is None or (mention.only_stable and label in labels):
             continue
         if label and (label not in labels or _RANK[polarity] > _RANK[labels[label]]):
             labels[label] = polarity
@@ -220,14 +216,14 @@ def aggregate_labels(found: list[Mention]) -> dict[str, Polarity]:
 
 
 def blank_non_image_sections(text: str) -> str:
-    """``text`` without headings and the sections that describe no image; offsets stay the same."""
+    """Overwrite headings, and sections that do not describe the image; offsets stay the same."""
     if ":" not in text:
         return text
     for part in report_parts(text):
         if part.kind in NON_IMAGE_KINDS:
             blank = re.sub(r"\S", " ", text[part.start : part.end])
             text = text[: part.start] + blank + text[part.end :]
-        elif part.body - part.start > 1:  # a heading ends what stands before it
+        elif part.body - part.start > 1:  # a heading ends the sentence before it
             blank = "\n\n".ljust(part.body - part.start)
             text = text[: part.start] + blank + text[part.body :]
     return text

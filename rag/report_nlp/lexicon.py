@@ -1,7 +1,7 @@
-"""The lexicon: phrases of report language and the roles they play in a sentence.
+"""The lexicon: phrases of report language with the findings, cues and attributes they stand for.
 
-Reads the tables of `rag/report_nlp/data` and searches for their phrases, longest match first. What
-a role does to a sentence is in `rag.report_nlp.labeller`.
+Reads the tables of `rag/report_nlp/data` and finds their phrases in a sentence, longest match
+first. What a cue does to a sentence is in `rag.report_nlp.labeller`.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from rag.report_nlp.sentences import Token, load_toml
 
 
 class FindingKind(StrEnum):
-    """How a finding behaves in a sentence; explained in findings.toml."""
+    """How a finding is read; explained in findings.toml."""
 
     FINDING = "finding"
     NEUTRAL = "neutral"
@@ -26,7 +26,7 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One entry of findings.toml, which says what each field means; ``concept`` is never empty."""
+    """One entry of findings.toml, which documents the fields; ``concept`` is never empty."""
 
     name: str
     topic: str
@@ -40,39 +40,39 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class PhraseMatch:
-    """A phrase found in a text.
+    """A phrase found in a sentence.
 
     Attributes:
-        words: its tokens.
-        roles: what the phrase is: one cue role, or ``category.value`` of attributes.toml; empty for
-            words that the lexicon does not know.
-        findings: the findings it names, if it names any.
+        tokens: at least one.
+        roles: one role of cues.toml, or ``category.value`` of attributes.toml; empty for findings
+            and for words that are not in the lexicon.
+        findings: the findings that the phrase names.
     """
 
-    words: tuple[Token, ...]
+    tokens: tuple[Token, ...]
     roles: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     @property
     def start(self) -> int:
-        """Where it begins in the text."""
-        return self.words[0].start
+        """Offset of its first character in the sentence."""
+        return self.tokens[0].start
 
     @property
     def end(self) -> int:
-        """Where it ends in the text."""
-        return self.words[-1].end
+        """Offset behind its last character."""
+        return self.tokens[-1].end
 
     @property
     def role(self) -> str:
-        """Its first role; empty where it has none."""
+        """Its first role; empty if it has none."""
         return self.roles[0] if self.roles else ""
 
     @property
     def key(self) -> str:
-        """Spelling of a single word; empty for most numbers and for several words."""
-        keys = self.words[0].keys
-        return keys[0] if keys and len(self.words) == 1 else ""
+        """Likeliest lexicon key of a single token; empty for phrases and most numbers."""
+        keys = self.tokens[0].keys
+        return keys[0] if keys and len(self.tokens) == 1 else ""
 
 
 Phrase = tuple[str, ...]
@@ -86,7 +86,7 @@ class _Node:
 
 
 def expand(phrases: Iterable[str]) -> Iterator[Phrase]:
-    """Spell out the alternatives of each phrase and cut it into words.
+    """Expand the alternatives of each phrase and split it into words.
 
     >>> list(expand(["{pleural|} fluid"]))
     [('pleural', 'fluid'), ('fluid',)]
@@ -106,22 +106,22 @@ def findings() -> tuple[Finding, ...]:
 
 @built_once
 def _finding_phrases() -> list[tuple[Phrase, Finding]]:
-    found = []
-    for name, entry in load_toml("findings.toml").items():
-        phrases = expand(entry.pop("phrases"))
-        entry["kind"] = FindingKind(entry.get("kind", "finding"))
-        entry.setdefault("concept", name)
-        finding = Finding(name=name, **entry)
-        found += [(phrase, finding) for phrase in phrases]
-    return found
+    entries = []
+    for name, fields in load_toml("findings.toml").items():
+        phrases = expand(fields.pop("phrases"))
+        fields["kind"] = FindingKind(fields.get("kind", "finding"))
+        fields.setdefault("concept", name)
+        finding = Finding(name=name, **fields)
+        entries += [(phrase, finding) for phrase in phrases]
+    return entries
 
 
-def _cues() -> Iterator[tuple[Phrase, str]]:
+def _cue_phrases() -> Iterator[tuple[Phrase, str]]:
     for role, cue in load_toml("cues.toml").items():
         yield from ((phrase, role) for phrase in expand(cue["phrases"]))
 
 
-def _attributes() -> Iterator[tuple[Phrase, str]]:
+def _attribute_phrases() -> Iterator[tuple[Phrase, str]]:
     for category, values in load_toml("attributes.toml").items():
         for value, phrases in values.items():
             yield from ((phrase, f"{category}.{value}") for phrase in expand(phrases))
@@ -129,8 +129,8 @@ def _attributes() -> Iterator[tuple[Phrase, str]]:
 
 @built_once
 def vocabulary() -> tuple[frozenset[str], tuple[str, ...]]:
-    """Words of the lexicon, and the stems of those that end in ``*`` (longest first)."""
-    entries = itertools.chain(_finding_phrases(), _cues(), _attributes())
+    """Words of the lexicon, and the stems of those that end in ``*``, longest first."""
+    entries = itertools.chain(_finding_phrases(), _cue_phrases(), _attribute_phrases())
     words = {word for phrase, _ in entries for word in phrase}
     stems = {word[:-1] for word in words if word.endswith("*")}
     plain = frozenset(word for word in words if not word.endswith("*"))
@@ -139,23 +139,23 @@ def vocabulary() -> tuple[frozenset[str], tuple[str, ...]]:
 
 @lru_cache(maxsize=3)
 def relations(kind: str) -> dict[str, list[str]]:
-    """Concept -> those that it "denies", "excludes" or lies "beside": see relations.toml."""
-    found: dict[str, list[str]] = load_toml("relations.toml")[kind]
-    return found
+    """Concept -> concepts that it "denies", "excludes" or lies "beside"; see relations.toml."""
+    related: dict[str, list[str]] = load_toml("relations.toml")[kind]
+    return related
 
 
 @built_once
 def _sentence_trie() -> _Node:
-    return _trie(itertools.chain(_finding_phrases(), _cues()))
+    return _build_trie(itertools.chain(_finding_phrases(), _cue_phrases()))
 
 
 @built_once
 def _attribute_trie() -> _Node:
-    return _trie(_attributes())
+    return _build_trie(_attribute_phrases())
 
 
-def _trie(entries: Iterable[tuple[Phrase, Finding | str]]) -> _Node:
-    """All phrases, with the findings they name; with their roles, where they name none."""
+def _build_trie(entries: Iterable[tuple[Phrase, Finding | str]]) -> _Node:
+    """A phrase that names a finding has no other role."""
     root = _Node()
     for phrase, meaning in entries:
         node = root
@@ -171,36 +171,37 @@ def _trie(entries: Iterable[tuple[Phrase, Finding | str]]) -> _Node:
 
 
 def match_phrases(tokens: Sequence[Token]) -> list[PhraseMatch]:
-    """Cut ``tokens`` into findings, cues and other words: every token is in exactly one match."""
+    """Findings, cues and other words: every token is in exactly one match."""
     return _match(_sentence_trie(), tokens)
 
 
 def match_attributes(tokens: Sequence[Token]) -> list[PhraseMatch]:
     """Sides, severities, zones and topics among ``tokens``."""
-    return [found for found in _match(_attribute_trie(), tokens) if found.roles]
+    return [match for match in _match(_attribute_trie(), tokens) if match.roles]
 
 
 def _match(root: _Node, tokens: Sequence[Token]) -> list[PhraseMatch]:
-    found = []
-    at = 0
-    while at < len(tokens):
-        last, node = _longest(root, tokens, at)
-        words = tuple(tokens[at:last])
-        found.append(PhraseMatch(words, node.roles, node.findings) if node else PhraseMatch(words))
-        at = last
-    return found
+    matches = []
+    start = 0
+    while start < len(tokens):
+        end, node = _longest_match(root, tokens, start)
+        phrase = tuple(tokens[start:end])
+        found = PhraseMatch(phrase, node.roles, node.findings) if node else PhraseMatch(phrase)
+        matches.append(found)
+        start = end
+    return matches
 
 
-def _longest(root: _Node, tokens: Sequence[Token], at: int) -> tuple[int, _Node | None]:
-    best: tuple[int, _Node | None] = (at + 1, None)
-    for key in tokens[at].keys:
+def _longest_match(root: _Node, tokens: Sequence[Token], start: int) -> tuple[int, _Node | None]:
+    best: tuple[int, _Node | None] = (start + 1, None)
+    for key in tokens[start].keys:
         node = root.next.get(key)
         if node is None:
             continue
         if (node.roles or node.findings) and best[1] is None:
-            best = (at + 1, node)
-        if node.next and at + 1 < len(tokens):
-            longer = _longest(node, tokens, at + 1)
+            best = (start + 1, node)
+        if node.next and start + 1 < len(tokens):
+            longer = _longest_match(node, tokens, start + 1)
             if longer[1] is not None and longer[0] > best[0]:
                 best = longer
     return best

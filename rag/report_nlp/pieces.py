@@ -1,7 +1,7 @@
-"""Cuts a sentence where it is really several: a full stop was forgotten, or it is a ticked form.
+"""Splits what is really several sentences: a full stop is missing, or a form has tick boxes.
 
-Works on the matches of `rag.report_nlp.lexicon` and on capitals; `rag.report_nlp.labeller` reads
-each piece as a sentence of its own.
+Works on phrase matches (`rag.report_nlp.lexicon`) and capital letters. Each piece is then read as a
+sentence of its own.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from rag.report_nlp.lexicon import FindingKind, PhraseMatch
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive matches that are read as one sentence, and the tick box at them: its role."""
+    """Consecutive matches that are read as one sentence, and the role of their tick box, if any."""
 
     matches: tuple[PhraseMatch, ...]
     box: str = ""
@@ -23,8 +23,8 @@ class Piece:
 TICKED, UNTICKED = "ticked", "unticked"
 """Roles of tick boxes."""
 
-_STARTERS = frozenset(("the", "this", "these", "there", "both", "a", "an"))
-_FUNCTION = frozenset(
+_SENTENCE_STARTERS = frozenset(("the", "this", "these", "there", "both", "a", "an"))
+_CANNOT_END_SENTENCE = frozenset(
     (
         *("of", "by", "for", "from", "per", "to", "at", "on", "in", "into", "under", "over"),
         *("the", "a", "an", "this", "that", "these", "her", "his", "last", "mr", "mrs", "dr", "st"),
@@ -38,123 +38,119 @@ _PREDICATES = frozenset(
         *("none", "answer_yes", "answer_no", "complication"),
     )
 )
-_ABSENT = frozenset(("negation", "answer_no", "none", "resolved"))
-_PRESENT = frozenset(("answer_yes", "seen", "positive_for"))
-_CHOICES = _ABSENT | _PRESENT | {"side"}
+_NEGATIVE_ANSWERS = frozenset(("negation", "answer_no", "none", "resolved"))
+_POSITIVE_ANSWERS = frozenset(("answer_yes", "seen", "positive_for"))
+_TICKABLE = _NEGATIVE_ANSWERS | _POSITIVE_ANSWERS | {"side"}
 _SIZES = frozenset(("size", "large", "status"))
-_ANSWERED = (FindingKind.FINDING, FindingKind.DEVICE)
-_PLACING = frozenset(("the", "on", "at", "in"))
+_BEFORE_SIDE = frozenset(("the", "on", "at", "in"))
 
 
 def split_pieces(sentence: str, matches: Sequence[PhraseMatch]) -> list[Piece]:
-    """The sentence's matches in order, cut at tick boxes and forgotten stops."""
-    boxes = [at for at, found in enumerate(matches) if found.role in (TICKED, UNTICKED)]
-    found: list[Piece] = []
-    for start, end, box in _between(boxes, matches):
-        cuts = [start, *_forgotten_stops(sentence, matches[start:end], start), end]
-        for first, last in itertools.pairwise(cuts):
-            if first < last:
-                found.append(Piece(tuple(matches[first:last]), box))
-    return _with_answers(found)
+    """The matches in order, split at tick boxes and missing full stops."""
+    boxes = [i for i, match in enumerate(matches) if match.role in (TICKED, UNTICKED)]
+    pieces: list[Piece] = []
+    for start, end, box in _ticked_ranges(boxes, matches):
+        cuts = [start, *_missing_stops(sentence, matches[start:end], start), end]
+        pieces += [Piece(tuple(matches[a:b]), box) for a, b in itertools.pairwise(cuts) if a < b]
+    return _apply_ticked_answers(pieces)
 
 
-def _with_answers(found: list[Piece]) -> list[Piece]:
-    """Let a box at an answer tick what stands before it: "Effusion: [ ] yes [x] no"."""
-    read: list[Piece] = []
-    for piece in found:
-        first = piece.matches[0]
-        alone = piece.box and not any(match.findings for match in piece.matches)
-        answer = first.role if alone and read else ""
-        if answer in _ABSENT and piece.box == TICKED:
-            read[-1] = replace(read[-1], box=UNTICKED)
-        elif answer not in _ABSENT | _PRESENT:
-            read.append(piece)
-    return read
+def _apply_ticked_answers(pieces: list[Piece]) -> list[Piece]:
+    """Let a ticked answer apply to the piece before it: "Effusion: [ ] yes [x] no"."""
+    merged: list[Piece] = []
+    for piece in pieces:
+        is_answer = piece.box and merged and not any(match.findings for match in piece.matches)
+        answer = piece.matches[0].role if is_answer else ""
+        if answer in _NEGATIVE_ANSWERS and piece.box == TICKED:
+            merged[-1] = replace(merged[-1], box=UNTICKED)
+        elif answer not in _NEGATIVE_ANSWERS | _POSITIVE_ANSWERS:
+            merged.append(piece)
+    return merged
 
 
-def _between(boxes: list[int], matches: Sequence[PhraseMatch]) -> list[tuple[int, int, str]]:
-    """Start, end and box of what is ticked together: the boxes stand before it, or behind."""
+def _ticked_ranges(boxes: list[int], matches: Sequence[PhraseMatch]) -> list[tuple[int, int, str]]:
+    """Start, end and box role of what each tick box refers to; boxes may stand before or behind."""
     if not boxes:
         return [(0, len(matches), "")]
     roles = [matches[box].role for box in boxes]
     starts = [0, *(box + 1 for box in boxes)]
-    if _stand_behind(boxes, matches):  # "Effusion [x] Pneumothorax [ ]"
+    if _are_boxes_behind(boxes, matches):  # "Effusion [x] Pneumothorax [ ]"
         return list(zip(starts, boxes, roles, strict=False))
     return list(zip(starts, [*boxes, len(matches)], ["", *roles], strict=True))
 
 
-def _stand_behind(boxes: list[int], matches: Sequence[PhraseMatch]) -> bool:
-    """Whether each box follows what it ticks and none follows the last."""
-    after = matches[boxes[-1] + 1 :]
-    if any(found.findings for found in after) or (after and after[0].role in _CHOICES):
+def _are_boxes_behind(boxes: list[int], matches: Sequence[PhraseMatch]) -> bool:
+    rest = matches[boxes[-1] + 1 :]
+    if any(match.findings for match in rest) or (rest and rest[0].role in _TICKABLE):
         return False
     starts = [0, *(box + 1 for box in boxes)]
-    between = (matches[start:box] for start, box in zip(starts, boxes, strict=False))
-    return all(any(found.findings for found in part) for part in between)
+    before_boxes = (matches[start:box] for start, box in zip(starts, boxes, strict=False))
+    return all(any(match.findings for match in part) for part in before_boxes)
 
 
-def _forgotten_stops(sentence: str, matches: Sequence[PhraseMatch], offset: int) -> list[int]:
-    """Where a capital after a closed phrase begins a new sentence."""
-    capitals = [at for at in range(1, len(matches)) if sentence[matches[at].start].isupper()]
+def _missing_stops(sentence: str, matches: Sequence[PhraseMatch], offset: int) -> list[int]:
+    """Indices, plus ``offset``, of capitalised matches that begin a new sentence."""
+    capitals = [i for i in range(1, len(matches)) if sentence[matches[i].start].isupper()]
     if not capitals or _is_title(sentence, matches):
         return []
     cuts = []
-    since = 0
-    for at in capitals:
-        if _begins(sentence, matches, since, at):
-            cuts.append(at + offset)
-            since = at
+    start = 0
+    for i in capitals:
+        if _begins_sentence(sentence, matches, start, i):
+            cuts.append(i + offset)
+            start = i
     return cuts
 
 
 def _is_title(sentence: str, matches: Sequence[PhraseMatch]) -> bool:
-    """Whether every word of some length has a capital: "No Acute Cardiopulmonary Abnormality"."""
+    """Whether all longer words are capitalised: "No Acute Cardiopulmonary Abnormality"."""
     if not matches:
         return True
-    inside = [word for found in matches for word in found.words]
+    tokens = [token for match in matches for token in match.tokens]
     answers = ("yes", "no", "y", "n")
-    asked = any(a.key == "?" and b.key in answers for a, b in itertools.pairwise(matches))
-    if (asked and not sentence.isupper()) or any(word.keys in ((":",), ("=",)) for word in inside):
-        return False  # a form: its answers are short
-    texts = [sentence[word.start : word.end] for word in inside if word.end - word.start > 3]
+    is_query = any(a.key == "?" and b.key in answers for a, b in itertools.pairwise(matches))
+    if (is_query and not sentence.isupper()) or any(t.keys in ((":",), ("=",)) for t in tokens):
+        return False  # a form
+    texts = [sentence[token.start : token.end] for token in tokens if token.end - token.start > 3]
     return not any(text[0].islower() for text in texts)
 
 
-def _begins(sentence: str, matches: Sequence[PhraseMatch], since: int, at: int) -> bool:
-    word = matches[at].words[0]
-    text = sentence[word.start : word.end]
-    if not sentence[matches[at - 1].end : word.start].isspace():
+def _begins_sentence(sentence: str, matches: Sequence[PhraseMatch], start: int, i: int) -> bool:
+    """Whether match ``i``, which is capitalised, ends the sentence that began at ``start``."""
+    match, previous = matches[i], matches[i - 1]
+    token = match.tokens[0]
+    text = sentence[token.start : token.end]
+    if not sentence[previous.end : token.start].isspace():
         return False
-    reached = any(found.findings or found.role == "complication" for found in matches[since:at])
-    if not reached or not _is_closed(sentence, matches, at):
+    has_target = any(m.findings or m.role == "complication" for m in matches[start:i])
+    if not has_target or not _can_end_sentence(sentence, matches, i):
         return False
-    # PICC, CHF, ET: only where a target begins
-    if text != "A" and not re.fullmatch("[A-Z]?[a-z]+", text):
-        previous = matches[at - 1]
-        return bool(matches[at].findings and (previous.findings or previous.roles))
-    if matches[at].findings or matches[at].roles or text.lower() in _STARTERS:
+    if text != "A" and not re.fullmatch("[A-Z]?[a-z]+", text):  # PICC, CHF, ET
+        return bool(match.findings and (previous.findings or previous.roles))
+    if match.findings or match.roles or text.lower() in _SENTENCE_STARTERS:
         return True
-    named = (finding for found in matches[at + 1 : at + 4] for finding in found.findings)
-    follows = any(finding.kind is not FindingKind.IGNORE for finding in named)
-    return follows and bool(matches[at - 1].findings or matches[at - 1].roles)
+    named = (finding for following in matches[i + 1 : i + 4] for finding in following.findings)
+    names_finding = any(finding.kind is not FindingKind.IGNORE for finding in named)
+    return names_finding and bool(previous.findings or previous.roles)
 
 
-def _is_closed(sentence: str, matches: Sequence[PhraseMatch], at: int) -> bool:
-    """Whether the phrase before ``at`` can end a sentence: a finding, a verdict, a place."""
-    found = matches[at - 1]
-    role = found.role
-    if found.findings or role in _PREDICATES:
+def _can_end_sentence(sentence: str, matches: Sequence[PhraseMatch], i: int) -> bool:
+    """Whether a sentence can end before match ``i``: after a finding, a predicate or a place."""
+    match = matches[i - 1]
+    if match.findings or match.role in _PREDICATES:
         return True
-    before = matches[at - 2] if at > 1 else None
-    if role and before is not None:
+    before = matches[i - 2] if i > 1 else None
+    if match.role and before is not None:
         text = sentence[before.start : before.end]
-        if role == "side":
-            return before.role == "place" or text in _PLACING
-        if role == "negation" and text in (":", "=", "?") and at > 2:
-            # "Effusion: no Pneumothorax: no" answers, "Pleura: no Effusion" goes on
-            return any(finding.kind in _ANSWERED for finding in matches[at - 3].findings)
-        return role in _SIZES and before.role == "verb"
-    text = sentence[found.start : found.end]
+        if match.role == "side":
+            return before.role == "place" or text in _BEFORE_SIDE
+        if match.role == "negation" and text in (":", "=", "?") and i > 2:
+            # "Effusion: no Pneumothorax: no" answers; "Pleura: no Effusion" continues
+            kinds = {finding.kind for finding in matches[i - 3].findings}
+            return not kinds.isdisjoint((FindingKind.FINDING, FindingKind.DEVICE))
+        return match.role in _SIZES and before.role == "verb"
+    text = sentence[match.start : match.end]
     if text.isdigit() and len(text) <= 2 and before is not None:
-        return _is_closed(sentence, matches, at - 1)  # "1 No effusion 2 Heart enlarged"
-    return not role and text.isalpha() and text[0].islower() and text not in _FUNCTION
+        return _can_end_sentence(sentence, matches, i - 1)  # "1 No effusion 2 Heart enlarged"
+    is_plain_word = text.isalpha() and text[0].islower() and text not in _CANNOT_END_SENTENCE
+    return not match.role and is_plain_word

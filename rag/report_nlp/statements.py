@@ -1,4 +1,4 @@
-"""What a sentence states: findings with polarity, side, severity and zone, and its topics."""
+"""What a sentence states: findings with polarity, side, severity and zone; its topics."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from rag.report_nlp.sentences import Token, sentence_spans, tokenize
 
 
 class Topic(StrEnum):
-    """The part of the chest, or of the reading, that a sentence is about."""
+    """What a sentence is about: a part of the chest, a device, the technique, advice."""
 
     HEART = "heart"
     MEDIASTINUM = "mediastinum"
@@ -46,7 +46,7 @@ class Side(StrEnum):
 
 
 class Severity(StrEnum):
-    """Extent or degree in three steps: "trace" and "small" are the same one."""
+    """Extent or degree in three steps; "trace" and "small" are both slight."""
 
     SLIGHT = "slight"
     MODERATE = "moderate"
@@ -58,12 +58,11 @@ class Statement:
     """One finding as a sentence states it, at ``sentence[start:end]``.
 
     Attributes:
-        finding: of the lexicon.
-        polarity: None where nothing is said of the image (indication, history, "heart size" alone).
+        polarity: None if nothing is said of the image (history, a question, "heart size" alone).
         term: the phrase in canonical spelling, without sides.
-        sides, severities, zones: what is said of it; empty where nothing is. Zones are "upper",
-            "middle" and "lower", "hilar", a chamber or valve of the heart, or a bone.
-        side_shared: the side was said of another finding of the clause.
+        sides, severities, zones: empty if not stated. Zones are "upper", "middle" and "lower",
+            "hilar", a chamber or valve of the heart, or a bone.
+        side_shared: the side was stated of another finding of the clause.
     """
 
     finding: Finding
@@ -78,32 +77,32 @@ class Statement:
 
     @property
     def label(self) -> str:
-        """Its CheXpert-14 name, empty where CheXpert has none."""
+        """Its CheXpert-14 name; empty if CheXpert has none."""
         return self.finding.label
 
     @property
     def concept(self) -> str:
-        """The same for findings that are the same thing ("cardiomegaly", "enlarged heart")."""
+        """Equal for findings that mean the same ("cardiomegaly", "enlarged heart")."""
         return self.finding.concept
 
     @property
     def name(self) -> str:
-        """Its label, or its concept where it has none."""
+        """Its label, or its concept if it has none."""
         return self.label or self.concept
 
     @property
     def is_present(self) -> bool:
-        """Whether the thing is said to be there, perhaps with a doubt."""
+        """Whether the finding is stated, with certainty or not."""
         return self.polarity in (Polarity.POSITIVE, Polarity.UNCERTAIN)
 
     @property
     def is_denied(self) -> bool:
-        """Whether the thing is said not to be there."""
+        """Whether the finding is negated."""
         return self.polarity is Polarity.NEGATIVE
 
     @property
     def claims(self) -> tuple["Statement", ...]:
-        """One a concept: a "cardiomediastinal silhouette" is the heart's as well."""
+        """One statement per concept: a "cardiomediastinal silhouette" concerns the heart, too."""
         if self.concept != "mediastinal_size" or not self.term.startswith("cardio"):
             return (self,)
         return self, replace(self, finding=replace(self.finding, concept="heart_size"))
@@ -113,8 +112,8 @@ class Statement:
 class ParsedSentence:
     """All that is read from one sentence. Spans are offsets in that sentence.
 
-    ``sides``, ``severities`` and ``zones`` are those of the whole sentence, also of things that the
-    lexicon does not know.
+    ``sides``, ``severities`` and ``zones`` are those of the whole sentence, also of things that are
+    not in the lexicon.
     """
 
     text: str
@@ -139,24 +138,24 @@ class ParsedSentence:
 
 
 def statements_of(text: str) -> list[Statement]:
-    """What all sentences of a text state."""
+    """The statements of all sentences of a text."""
     return [s for a, b in sentence_spans(text) for s in parse_sentence(text[a:b]).statements]
 
 
 @lru_cache(maxsize=8192)
 def parse_sentence(sentence: str) -> ParsedSentence:
-    """Everything this module knows about one sentence; kept, since reports repeat each other."""
-    words = tokenize(sentence)
-    attributes = match_attributes(words)
+    """Parse one sentence; cached, since reports repeat each other's sentences."""
+    tokens = tokenize(sentence)
+    attributes = match_attributes(tokens)
     mentions = sentence_mentions(sentence)
     advice = recommends_or_communicates(sentence)
-    roles = {role for found in attributes for role in found.roles}
+    roles = {role for match in attributes for role in match.roles}
     return ParsedSentence(
         text=sentence,
-        statements=tuple(_statements(mentions, words, attributes)),
+        statements=tuple(_statements(mentions, tokens, attributes)),
         topics=_topics(mentions, attributes, advice=advice),
         numbers=find_numbers(sentence),
-        prior_mentions=tuple(prior_mentions(sentence)),
+        prior_mentions=prior_mentions(sentence),
         has_placeholder=has_placeholder(sentence),
         is_advice=advice,
         sides=frozenset(Side(v) for v in _values("side.", roles)),
@@ -168,56 +167,51 @@ def parse_sentence(sentence: str) -> ParsedSentence:
 def _topics(
     mentions: Iterable[Mention], attributes: Iterable[PhraseMatch], *, advice: bool
 ) -> frozenset[Topic]:
-    named = {Topic(mention.finding.topic) for mention in mentions}
-    words = {
-        Topic(role.removeprefix("topic."))
-        for found in attributes
-        for role in found.roles
-        if role.startswith("topic.")
-    }
-    topics = named | words
+    of_findings = {Topic(mention.finding.topic) for mention in mentions}
+    roles = (role for match in attributes for role in match.roles)
+    topics = of_findings | {Topic(value) for value in _values("topic.", roles)}
     specific = topics - {Topic.OVERALL, Topic.TECHNIQUE, Topic.OTHER}
     if specific:
-        # "within normal limits" and "on the lateral view" do not change what a sentence is about.
-        topics = specific | (named - {Topic.OVERALL, Topic.OTHER})
+        # "within normal limits" and "on the lateral view" do not change the topic
+        topics = specific | (of_findings - {Topic.OVERALL, Topic.OTHER})
     if advice:
         topics = topics | {Topic.ADVICE}
     return frozenset(topics or {Topic.OTHER})
 
 
-_SIDED = frozenset({"lungs", "pleura", "bones", "devices", "soft_tissues"})
-_Span = tuple[int, int]
+_TOPICS_WITH_SIDES = frozenset({"lungs", "pleura", "bones", "devices", "soft_tissues"})
+_Offsets = tuple[int, int]
 
 
 def _statements(
-    mentions: Sequence[Mention], words: list[Token], attributes: list[PhraseMatch]
+    mentions: Sequence[Mention], tokens: list[Token], attributes: list[PhraseMatch]
 ) -> Iterable[Statement]:
-    """One statement a mention, each with the sides, severities and zones that belong to it."""
-    given: dict[_Span, set[str]] = {(m.start, m.end): set() for m in mentions}
-    owners = [(m.start, m.end) for m in mentions if m.polarity or m.finding.label]
-    in_clause: dict[_Span, set[str]] = {m.clause: set() for m in mentions}
-    for found in attributes:
-        clause = next((c for c in in_clause if c[0] <= found.start < c[1]), None)
-        roles = {role for role in found.roles if not role.startswith("topic.")}
+    """One statement per mention, with the sides, severities and zones that describe it."""
+    by_mention: dict[_Offsets, set[str]] = {(m.start, m.end): set() for m in mentions}
+    by_clause: dict[_Offsets, set[str]] = {m.clause: set() for m in mentions}
+    preferred = [(m.start, m.end) for m in mentions if m.polarity or m.finding.label]
+    for attribute in attributes:
+        clause = next((c for c in by_clause if c[0] <= attribute.start < c[1]), None)
+        roles = {role for role in attribute.roles if not role.startswith("topic.")}
         if clause is None or not roles:
             continue
-        in_it = [span for span in given if clause[0] <= span[0] < clause[1]]
+        in_clause = [span for span in by_mention if clause[0] <= span[0] < clause[1]]
         # "Large lung nodule": the nodule is large, not the lung.
-        spans = [span for span in in_it if span in owners] or in_it
-        given[_owner(spans, words, found)] |= roles
-        in_clause[clause] |= roles
+        spans = [span for span in in_clause if span in preferred] or in_clause
+        by_mention[_described_mention(attribute, spans, tokens)] |= roles
+        by_clause[clause] |= roles
     for mention in mentions:
-        roles = given[mention.start, mention.end]
+        roles = by_mention[mention.start, mention.end]
         sides, shared = _sides(roles), False
-        if not sides and mention.finding.topic in _SIDED:
-            # "Left effusion with atelectasis": one side for the whole clause is everyone's side.
-            sides, shared = _sides(in_clause[mention.clause]), True
+        if not sides and mention.finding.topic in _TOPICS_WITH_SIDES:
+            # "Left effusion with atelectasis": a clause's only side applies to all its findings.
+            sides, shared = _sides(by_clause[mention.clause]), True
         yield Statement(
             mention.finding,
             mention.polarity,
             mention.start,
             mention.end,
-            term=_term(mention, words),
+            term=_term(mention, tokens),
             sides=sides,
             side_shared=shared and bool(sides),
             severities=_severities(roles),
@@ -225,14 +219,14 @@ def _statements(
         )
 
 
-def _term(mention: Mention, words: list[Token]) -> str:
+def _term(mention: Mention, tokens: list[Token]) -> str:
     """The phrase of a mention in canonical spelling, without sides."""
-    inside = (w for w in words if w.keys and mention.start <= w.start < mention.end)
-    return " ".join(w.keys[0] for w in inside if w.keys[0] not in ("left", "right", "the"))
+    keys = (t.keys[0] for t in tokens if t.keys and mention.start <= t.start < mention.end)
+    return " ".join(key for key in keys if key not in ("left", "right", "the"))
 
 
-# Between an adjective and its noun none of these can stand.
-_APART = frozenset(
+# None of these is between an adjective and its noun.
+_NOT_WITHIN_NOUN_PHRASE = frozenset(
     (
         *",;:()",
         *("and", "or", "in", "at", "on", "of", "with", "without", "to", "for", "from", "due"),
@@ -244,19 +238,21 @@ _APART = frozenset(
 )
 
 
-def _owner(spans: list[_Span], words: list[Token], found: PhraseMatch) -> _Span:
-    """Which mention of a clause an attribute describes.
+def _described_mention(
+    attribute: PhraseMatch, spans: list[_Offsets], tokens: list[Token]
+) -> _Offsets:
+    """Which of a clause's mentions an attribute describes.
 
-    An adjective stands before its noun ("small left effusion"), a place after it ("opacity in the
-    left base").
+    Adjectives precede their noun ("small left effusion"), places follow it ("opacity in the left
+    base").
     """
-    following = min((span for span in spans if span[1] > found.start), default=None)
-    before = max((span for span in spans if span[1] <= found.start), default=None)
-    if following is None or before is None:
-        return following or before or spans[0]
-    between = (w for w in words if found.end <= w.start < following[0])
-    apart = any(key in _APART for word in between for key in word.keys)
-    return before if apart else following
+    following = min((span for span in spans if span[1] > attribute.start), default=None)
+    preceding = max((span for span in spans if span[1] <= attribute.start), default=None)
+    if following is None or preceding is None:
+        return following or preceding or spans[0]
+    between = (t for t in tokens if attribute.end <= t.start < following[0])
+    separated = any(key in _NOT_WITHIN_NOUN_PHRASE for token in between for key in token.keys)
+    return preceding if separated else following
 
 
 def _values(prefix: str, roles: Iterable[str]) -> set[str]:
