@@ -1,9 +1,9 @@
-"""Does the evidence carry the draft? Checks every sentence of a draft against what it cites.
+"""Checks every sentence of a draft against the reports it cites.
 
-Owns how verdicts come about; `rag.grounding.verdicts` says what they mean, `rag.grounding.claims`
-when two statements agree. Judges text only: knows no prompt, no model and no store. Reports that
-disagree with one another are no fault of a sentence that cites one of them; they are counted in the
-votes.
+Owns how a verdict is reached; `rag.grounding.verdicts` says what verdicts mean,
+`rag.grounding.claims` when two statements agree. Judges text only: knows no prompt, no model and no
+index. Disagreement among reports does not count against a sentence that cites one of them; the
+votes show it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,9 +30,8 @@ from rag.report_nlp.sentences import strip_list_number
 from rag.report_nlp.statements import ParsedSentence, Statement, parse_sentence
 from rag.schema import PRIOR, Draft, DraftSentence, Hit, ReportRecord, Section, Span
 
-_DENY_BELOW, _AFFIRM_ABOVE = 0.02, 0.7
-"""A label less probable than one contradicts that its finding is there; one more probable than the
-other, that it is not."""
+_ABSENT_BELOW, _PRESENT_ABOVE = 0.02, 0.7
+"""Label probabilities that contradict a finding, and its denial."""
 
 
 def check_draft(
@@ -48,8 +47,8 @@ def check_draft(
         draft: sentences with the ids of the reports they cite.
         hits: the retrieved reports.
         image_labels: probability in [0, 1] of CheXpert-14 labels of the image, where known.
-        prior: text of the patient's own earlier report: what `PRIOR` cites, for comparisons alone.
-            Without it all talk of change is invented.
+        prior: text of the patient's own earlier report, which only comparisons may cite as `PRIOR`.
+            Without it every mention of change is an issue.
     """
     checker = _Checker(
         evidence=read_evidence(hits),
@@ -68,9 +67,8 @@ def check_draft(
 
 def _read_prior(text: str) -> list[EvidenceSentence]:
     """Sentences of the prior report that describe its image; spans are offsets in the text."""
-    record = ReportRecord(
-        PRIOR, study_id="", patient_id="", findings=blank_non_image_sections(text)
-    )
+    findings = blank_non_image_sections(text)
+    record = ReportRecord(PRIOR, study_id="", patient_id="", findings=findings)
     return read_evidence([Hit(record, similarity=1.0)])[PRIOR]
 
 
@@ -85,103 +83,43 @@ class _Checker:
         text = strip_list_number(sentence.text)
         parsed = parse_sentence(text)
         claims = claims_of(parsed)
-        cited = {s: self.evidence[s] for s in sentence.sources if s in self.evidence}
-        issues = [*self._source_issues(sentence), *self._own_issues(parsed, claims)]
-        issues += self._image_issues(claims)
-        copied = [e for es in cited.values() for e in es if same_text(e.parsed.text, text)]
-        compares = PRIOR in sentence.sources and bool(parsed.prior_mentions)
-        if compares and self.prior_text:
-            support, found = self._compare(stated_changes(text), claims)
-            issues += found
+        sources = dict.fromkeys(sentence.sources)
+        cited = [self.evidence[source] for source in sources if source in self.evidence]
+        copied = [e for report in cited for e in report if same_text(e.parsed.text, text)]
+        is_comparison = PRIOR in sentence.sources and bool(parsed.prior_mentions)
+        issues = [
+            *self._source_issues(sentence),
+            *self._prior_issues(parsed, claims),
+            *([Issue(Reason.PLACEHOLDER, "")] if parsed.has_placeholder else []),
+            *self._image_issues(claims),
+        ]
+        if is_comparison and self.prior_text:
+            support, found = self._check_comparison(stated_changes(text), claims)
         elif copied:
-            support = [replace(e.place, verbatim=True) for e in copied]
+            support, found = [replace(e.support, verbatim=True) for e in copied], []
         else:
-            support, found = self._weigh(parsed, claims, cited)
-            issues += found
+            support, found = _check_claims(parsed, claims, cited)
+        issues += found
         verdict = _verdict(issues, supported=bool(support))
-        # One report may carry several claims with one sentence.
-        return SentenceCheck(
-            section, sentence, verdict, tuple(issues), tuple(dict.fromkeys(support))
-        )
+        # one sentence of a report may support several claims
+        unique = tuple(dict.fromkeys(support))
+        return SentenceCheck(section, sentence, verdict, tuple(issues), unique)
 
-    def _weigh(
-        self,
-        parsed: ParsedSentence,
-        claims: list[Statement],
-        cited: Mapping[str, list[EvidenceSentence]],
+    def _check_comparison(
+        self, changes: frozenset[Change], claims: list[Statement]
     ) -> tuple[list[Support], list[Issue]]:
-        sentences = [sentence for report in cited.values() for sentence in report]
-        if not claims:
-            return compare_words(parsed, sentences)
+        """Whether the prior report agrees: what is new was absent, anything else was present."""
         support: list[Support] = []
         issues: list[Issue] = []
         for claim in claims:
-            fits = [self._in_report(claim, report) for report in cited.values()]
-            carried = [s for fit, s, _ in fits if fit in (Entailment.SAME, Entailment.PARTLY) and s]
-            support += carried
-            conflicts = [i for fit, _, found in fits if fit is Entailment.CONFLICT for i in found]
-            if conflicts or any(fit is Entailment.SAME for fit, _, _ in fits):
-                issues += conflicts
-            elif carried:
-                issues += next(found for fit, _, found in fits if fit is Entailment.PARTLY)
-            else:
-                reason = (
-                    Reason.DEVICE if claim.finding.kind is FindingKind.DEVICE else Reason.FINDING
-                )
-                issues.append(_issue(reason, claim))
-        if support:
-            issues += number_issues(parsed, claims, sentences)
-            issues += unsupported_word_issues(parsed, claims, sentences)
-            rests_on = [s for s in sentences if s.place in support]
-            issues += self._leftovers(parsed, claims, rests_on, issues)
-        return support, issues
-
-    def _leftovers(
-        self,
-        parsed: ParsedSentence,
-        claims: list[Statement],
-        rests_on: list[EvidenceSentence],
-        issues: list[Issue],
-    ) -> list[Issue]:
-        """Denials, sides and sizes of the sentence that no claim accounts for."""
-        if any(issue.conflict for issue in issues):
-            return []  # contradicted already; what is left over would only be noise
-        reasons = {issue.reason for issue in issues}
-        added = [i for i in attribute_issues(parsed, rests_on) if i.reason not in reasons]
-        if reasons & {Reason.FINDING, Reason.DEVICE}:
-            # They may have been said of what the evidence does not speak of at all.
-            added = [replace(issue, conflict=False) for issue in added]
-        return [*denial_issues(parsed, claims, rests_on), *added]
-
-    def _compare(
-        self, said: frozenset[Change], claims: list[Statement]
-    ) -> tuple[list[Support], list[Issue]]:
-        """Does the prior report bear out a comparison: what is new was not there, all else was?"""
-        support: list[Support] = []
-        issues: list[Issue] = []
-        for claim in claims:
-            theirs = [(s, c) for s in self.prior for c in s.claims if c.concept == claim.concept]
-            there = [s for s, c in theirs if not c.is_denied]
-            if (said == {Change.NEW}) == bool(there):
-                issues.append(_issue(Reason.PRIOR, claim, PRIOR, conflict=bool(theirs)))
+            in_prior = [(s, c) for s in self.prior for c in s.claims if c.concept == claim.concept]
+            was_present = any(not c.is_denied for _, c in in_prior)
+            if (changes == {Change.NEW}) == was_present:
+                issues.append(_issue(Reason.PRIOR, claim, PRIOR, conflict=bool(in_prior)))
             else:
                 whole = Span(Section.FINDINGS, 0, len(self.prior_text))
-                support += [s.place for s, _ in theirs] or [Support(PRIOR, whole)]
+                support += [s.support for s, _ in in_prior] or [Support(PRIOR, whole)]
         return support, issues
-
-    def _in_report(
-        self, claim: Statement, report: list[EvidenceSentence]
-    ) -> tuple[Entailment, Support | None, list[Issue]]:
-        compared, number = compare_with_report(claim, [sentence.claims for sentence in report])
-        if number is None:
-            return Entailment.SILENT, None, []
-        sentence = report[number]
-        conflict = compared.fit is Entailment.CONFLICT
-        issues = [
-            _issue(difference, claim, sentence.place.report_id, conflict=conflict)
-            for difference in compared.differences
-        ]
-        return compared.fit, None if conflict else sentence.place, issues
 
     def _source_issues(self, sentence: DraftSentence) -> Iterator[Issue]:
         if not sentence.sources:
@@ -190,24 +128,22 @@ class _Checker:
             if source not in self.evidence and not (source == PRIOR and self.prior_text):
                 yield Issue(Reason.UNKNOWN_SOURCE, source)
 
-    def _own_issues(self, parsed: ParsedSentence, claims: list[Statement]) -> Iterator[Issue]:
-        """Talk of a prior that was not given, and hidden words: wrong whatever the evidence."""
-        known = {claim.concept for sentence in self.prior for claim in sentence.claims}
-        supported = bool(claims) and all(claim.concept in known for claim in claims)
-        if not (supported or (self.prior_text and stated_changes(parsed.text) == {Change.NEW})):
+    def _prior_issues(self, parsed: ParsedSentence, claims: list[Statement]) -> Iterator[Issue]:
+        """Mentions of a prior without one that speaks of the same findings."""
+        in_prior = {claim.concept for sentence in self.prior for claim in sentence.claims}
+        known = bool(claims) and all(claim.concept in in_prior for claim in claims)
+        if not (known or (self.prior_text and stated_changes(parsed.text) == {Change.NEW})):
             for start, end in parsed.prior_mentions:
                 yield Issue(Reason.PRIOR, parsed.text[start:end], start=start, end=end)
-        if parsed.has_placeholder:
-            yield Issue(Reason.PLACEHOLDER, "")
 
     def _image_issues(self, claims: Iterable[Statement]) -> Iterator[Issue]:
         for claim in claims:
             probability = self.image_labels.get(claim.label)
             if probability is None:
                 continue
-            denied = claim.polarity is Polarity.POSITIVE and probability < _DENY_BELOW
-            affirmed = claim.is_denied and probability > _AFFIRM_ABOVE
-            if denied or affirmed:
+            absent = claim.polarity is Polarity.POSITIVE and probability < _ABSENT_BELOW
+            present = claim.is_denied and probability > _PRESENT_ABOVE
+            if absent or present:
                 yield _issue(Reason.IMAGE, claim)
 
     def votes(self, claims: Iterable[Statement]) -> Iterator[Vote]:
@@ -215,14 +151,77 @@ class _Checker:
         labels = {claim.concept: claim.label for claim in claims}
         ranked = (Polarity.POSITIVE, Polarity.UNCERTAIN, Polarity.NEGATIVE)
         for concept, label in labels.items():
-            said: dict[Polarity, list[str]] = {polarity: [] for polarity in ranked}
+            report_ids: dict[Polarity, list[str]] = {polarity: [] for polarity in ranked}
             for report_id, report in self.evidence.items():
                 stated = {c.polarity for s in report for c in s.claims if c.concept == concept}
                 if stated:
-                    said[next(p for p in ranked if p in stated)].append(report_id)
-            present, possible, absent = map(tuple, said.values())
+                    report_ids[next(p for p in ranked if p in stated)].append(report_id)
+            present, possible, absent = map(tuple, report_ids.values())
             probability = self.image_labels.get(label)
             yield Vote(concept, label, present, possible, absent, len(self.evidence), probability)
+
+
+def _check_claims(
+    parsed: ParsedSentence, claims: list[Statement], cited: list[list[EvidenceSentence]]
+) -> tuple[list[Support], list[Issue]]:
+    sentences = [sentence for report in cited for sentence in report]
+    if not claims:
+        return compare_words(parsed, sentences)
+    support: list[Support] = []
+    issues: list[Issue] = []
+    for claim in claims:
+        results = [_check_claim(claim, report) for report in cited]
+        by_report = [s for entailment, s, _ in results if s and entailment in _SUPPORTING]
+        support += by_report
+        conflicts = [i for e, _, found in results if e is Entailment.CONFLICT for i in found]
+        if conflicts or any(e is Entailment.SAME for e, _, _ in results):
+            issues += conflicts
+        elif by_report:
+            issues += next(found for e, _, found in results if e is Entailment.PARTLY)
+        else:
+            is_device = claim.finding.kind is FindingKind.DEVICE
+            issues.append(_issue(Reason.DEVICE if is_device else Reason.FINDING, claim))
+    if support:
+        issues += number_issues(parsed, claims, sentences)
+        issues += unsupported_word_issues(parsed, claims, sentences)
+        supporting = [sentence for sentence in sentences if sentence.support in support]
+        issues += _unclaimed_issues(parsed, claims, supporting, issues)
+    return support, issues
+
+
+_SUPPORTING = (Entailment.SAME, Entailment.PARTLY)
+
+
+def _check_claim(
+    claim: Statement, report: list[EvidenceSentence]
+) -> tuple[Entailment, Support | None, list[Issue]]:
+    comparison, index = compare_with_report(claim, [sentence.claims for sentence in report])
+    if index is None:
+        return Entailment.SILENT, None, []
+    support = report[index].support
+    conflict = comparison.entailment is Entailment.CONFLICT
+    issues = [
+        _issue(difference, claim, support.report_id, conflict=conflict)
+        for difference in comparison.differences
+    ]
+    return comparison.entailment, None if conflict else support, issues
+
+
+def _unclaimed_issues(
+    parsed: ParsedSentence,
+    claims: list[Statement],
+    supporting: list[EvidenceSentence],
+    issues: list[Issue],
+) -> list[Issue]:
+    """Negations, sides and sizes of the sentence that belong to none of its claims."""
+    if any(issue.conflict for issue in issues):
+        return []  # more issues would only be noise
+    reasons = {issue.reason for issue in issues}
+    added = [i for i in attribute_issues(parsed, supporting) if i.reason not in reasons]
+    if reasons & {Reason.FINDING, Reason.DEVICE}:
+        # they may describe a finding that the evidence does not mention
+        added = [replace(issue, conflict=False) for issue in added]
+    return [*denial_issues(parsed, claims, supporting), *added]
 
 
 def _issue(

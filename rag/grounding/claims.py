@@ -1,7 +1,7 @@
 """When the statements of two sentences agree, and when they contradict each other.
 
-Owns which findings are the same thing and which statement speaks about another one
-(`rag/report_nlp/data/relations.toml`). Does not know drafts or citations; `rag.grounding` does.
+Which statement says something about another finding is in `rag/report_nlp/data/relations.toml`.
+Does not know drafts or citations.
 """
 
 import re
@@ -17,7 +17,7 @@ from rag.report_nlp.statements import ParsedSentence, Severity, Side, Statement,
 
 
 class Entailment(StrEnum):
-    """How a claim stands to one claim of the evidence."""
+    """What a claim of the evidence says about a claim."""
 
     SAME = "same"
     PARTLY = "partly"
@@ -27,28 +27,28 @@ class Entailment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How two claims stand to each other, and why.
+    """What a claim of the evidence says about a claim, and how they differ.
 
     Attributes:
-        unsaid: the evidence leaves that open ("effusion" for "left effusion").
+        unstated: the evidence only omits an attribute ("effusion" for "left effusion").
     """
 
-    fit: Entailment
+    entailment: Entailment
     differences: tuple[Reason, ...] = ()
-    unsaid: bool = False
+    unstated: bool = False
 
 
 _SAME, _SILENT = Comparison(Entailment.SAME), Comparison(Entailment.SILENT)
-_OPPOSITE = Comparison(Entailment.CONFLICT, (Reason.POLARITY,))
+_CONTRADICTION = Comparison(Entailment.CONFLICT, (Reason.POLARITY,))
 
 
 def claims_of(parsed: ParsedSentence) -> list[Statement]:
-    """Claims of a sentence; what it says nothing about ("heart size" alone) is left out."""
+    """Claims of a sentence, without mentions that state nothing ("heart size" alone)."""
     return [c for s in parsed.statements if s.polarity is not None for c in s.claims]
 
 
 def compare(claim: Statement, evidence: Statement) -> Comparison:
-    """How ``evidence`` bears on ``claim``."""
+    """What ``evidence`` says about ``claim``."""
     if claim.concept != evidence.concept:
         return _compare_related(claim, evidence)
     denied = Polarity.NEGATIVE in (claim.polarity, evidence.polarity)
@@ -59,28 +59,28 @@ def compare(claim: Statement, evidence: Statement) -> Comparison:
 
 
 def _compare_affirmed(claim: Statement, evidence: Statement) -> Comparison:
-    """Both say that the thing is there, or may be."""
-    unsaid, narrower, conflicts = _attributes(claim, evidence)
+    """Both state the finding, with certainty or not."""
+    unstated, narrower, conflicts = _compare_attributes(claim, evidence)
     if Reason.ZONE in conflicts and claim.finding.topic == "bones":
-        return _SILENT  # a broken clavicle says nothing of the ribs
+        return _SILENT  # a broken clavicle says nothing about the ribs
     if conflicts:
         return Comparison(Entailment.CONFLICT, tuple(conflicts))
     if claim.polarity is not evidence.polarity:
         narrower.insert(0, Reason.CERTAINTY)
-    if not unsaid and not narrower:
+    if not unstated and not narrower:
         return _SAME
-    return Comparison(Entailment.PARTLY, (*narrower, *unsaid), unsaid=not narrower)
+    return Comparison(Entailment.PARTLY, (*narrower, *unstated), unstated=not narrower)
 
 
-def _same_term(mine: str, theirs: str) -> bool:
+def _same_term(a: str, b: str) -> bool:
     """Whether one phrase is the other with an adjective ("biapical pleural thickening")."""
-    return f" {mine}".endswith(f" {theirs}") or f" {theirs}".endswith(f" {mine}")
+    return f" {a}".endswith(f" {b}") or f" {b}".endswith(f" {a}")
 
 
 def _compare_denied(claim: Statement, evidence: Statement) -> Comparison:
-    """One of the two says that the thing is not there."""
-    zones_meet = not (claim.zones and evidence.zones) or claim.zones & evidence.zones
-    if not _sides_meet(claim, evidence) or not zones_meet:
+    """At least one of the two negates the finding."""
+    zones_overlap = not (claim.zones and evidence.zones) or claim.zones & evidence.zones
+    if not _sides_overlap(claim, evidence) or not zones_overlap:
         return _SILENT
     if claim.polarity is evidence.polarity:
         narrower = []
@@ -91,19 +91,18 @@ def _compare_denied(claim: Statement, evidence: Statement) -> Comparison:
         if evidence.severities - {Severity.SLIGHT} and not claim.severities:
             narrower.append(Reason.SEVERITY)  # "no large effusion" is less than "no effusion"
         return Comparison(Entailment.PARTLY, tuple(narrower)) if narrower else _SAME
-    both = (claim, evidence)
-    denied, stated = both if claim.is_denied else both[::-1]
+    denied, stated = (claim, evidence) if claim.is_denied else (evidence, claim)
     if denied.severities - {Severity.SLIGHT} and denied.severities.isdisjoint(stated.severities):
         return _SILENT  # "no large effusion" leaves room for a small one
     if stated.finding.kind is FindingKind.NEUTRAL and stated.polarity is Polarity.UNCERTAIN:
         return Comparison(Entailment.PARTLY, (Reason.CERTAINTY,))  # "normal" for "borderline"
-    return _OPPOSITE
+    return _CONTRADICTION
 
 
 def _compare_related(claim: Statement, evidence: Statement) -> Comparison:
-    """Different things, one of which may speak for the other."""
+    """Different findings, one of which may imply or exclude the other."""
     denies, excludes = relations("denies"), relations("excludes")
-    if not _sides_meet(claim, evidence):
+    if not _sides_overlap(claim, evidence):
         return _SILENT
     if claim.is_denied and evidence.is_denied:
         if claim.concept not in denies.get(evidence.concept, ()):
@@ -116,34 +115,34 @@ def _compare_related(claim: Statement, evidence: Statement) -> Comparison:
         denied, stated = claim.concept, evidence.concept
     else:
         return _SILENT
-    spoken_of = (*denies.get(denied, ()), *excludes.get(denied, ()))
-    return _OPPOSITE if stated in spoken_of else _SILENT
+    contradicted = (*denies.get(denied, ()), *excludes.get(denied, ()))
+    return _CONTRADICTION if stated in contradicted else _SILENT
 
 
-def _attributes(
-    mine: Statement, theirs: Statement
+def _compare_attributes(
+    claim: Statement, evidence: Statement
 ) -> tuple[list[Reason], list[Reason], list[Reason]]:
-    """What the evidence leaves open, where it says less or more, and where it says otherwise."""
-    unsaid: list[Reason] = []
+    """Attributes that the evidence omits, overlaps with, and contradicts."""
+    unstated: list[Reason] = []
     narrower: list[Reason] = []
     conflicts: list[Reason] = []
-    for difference, my, their in (
-        (Reason.SIDE, mine.sides, theirs.sides),
-        (Reason.ZONE, mine.zones, theirs.zones),
-        (Reason.SEVERITY, mine.severities, theirs.severities),
+    for attribute, claimed, given in (
+        (Reason.SIDE, claim.sides, evidence.sides),
+        (Reason.ZONE, claim.zones, evidence.zones),
+        (Reason.SEVERITY, claim.severities, evidence.severities),
     ):
-        if my <= their or (difference is Reason.SIDE and mine.side_shared and not their):
+        if claimed <= given or (attribute is Reason.SIDE and claim.side_shared and not given):
             continue
-        if not their:
-            unsaid.append(difference)
-        elif my.isdisjoint(their) and Side.BILATERAL not in my | their:
-            conflicts.append(difference)
+        if not given:
+            unstated.append(attribute)
+        elif claimed.isdisjoint(given) and Side.BILATERAL not in claimed | given:
+            conflicts.append(attribute)
         else:
-            narrower.append(difference)
-    return unsaid, narrower, conflicts
+            narrower.append(attribute)
+    return unstated, narrower, conflicts
 
 
-def _sides_meet(a: Statement, b: Statement) -> bool:
+def _sides_overlap(a: Statement, b: Statement) -> bool:
     both = a.sides | b.sides
     return not (a.sides and b.sides) or a.sides == b.sides or Side.BILATERAL in both
 
@@ -151,34 +150,37 @@ def _sides_meet(a: Statement, b: Statement) -> bool:
 def compare_with_report(
     claim: Statement, report: Sequence[Iterable[Statement]]
 ) -> tuple[Comparison, int | None]:
-    """What a report, the claims of its sentences, says, and the number of the one that decides.
+    """What a report, given as the claims of each sentence, says about a claim.
 
-    Support comes first, then denial, then partial support. A report that names the thing itself is
-    not overruled by its own "lungs are otherwise clear".
+    Agreement wins over contradiction, that over partial agreement. A statement of the finding
+    itself is not overruled by the report's own "lungs are otherwise clear".
+
+    Returns:
+        The comparison that decides and the index of its sentence; None if the report is silent.
     """
-    compared = [(compare(claim, o), o, at) for at, others in enumerate(report) for o in others]
-    compared = [each for each in compared if each[0].fit is not Entailment.SILENT]
-    direct = [each for each in compared if each[1].concept == claim.concept]
+    compared = [(compare(claim, c), c, i) for i, claims in enumerate(report) for c in claims]
+    compared = [row for row in compared if row[0].entailment is not Entailment.SILENT]
+    direct = [row for row in compared if row[1].concept == claim.concept]
     if direct and not claim.is_denied:
         compared = direct
     if not compared:
         return _SILENT, None
-    compared.sort(key=lambda each: each[1].concept != claim.concept)  # the thing itself first
-    chosen = min(compared, key=lambda each: _rank(each[0]))
-    denials = (each for each in direct if _outweighs(each[0], each[1], claim, chosen[1]))
-    comparison, _, number = next(denials, chosen)
-    return comparison, number
+    compared.sort(key=lambda row: row[1].concept != claim.concept)  # the finding itself first
+    chosen = min(compared, key=lambda row: _precedence(row[0]))
+    overruling = (row for row in direct if _overrules(row[0], row[1], claim, chosen[1]))
+    comparison, _, index = next(overruling, chosen)
+    return comparison, index
 
 
-def _outweighs(
+def _overrules(
     comparison: Comparison, other: Statement, claim: Statement, chosen: Statement
 ) -> bool:
-    """Whether an opposite statement counts for more than one that agrees.
+    """Whether a contradicting statement outweighs the chosen one.
 
-    "No opacity" is not carried by a report that sees another opacity, nor "infiltrate" by a report
-    that has an opacity but denies an infiltrate in so many words.
+    "No opacity" is not supported by a report that has another opacity, nor "infiltrate" by a report
+    that has an opacity but explicitly denies an infiltrate.
     """
-    if comparison != _OPPOSITE:
+    if comparison != _CONTRADICTION:
         return False
     closer = (other.term == claim.term) - (chosen.term == claim.term)
     if claim.is_denied:
@@ -186,23 +188,27 @@ def _outweighs(
     return closer > 0
 
 
-def _rank(comparison: Comparison) -> int:
-    """Order in which claims of one report decide, the first first."""
-    if comparison.fit is Entailment.CONFLICT:
-        return 1 if comparison == _OPPOSITE else 3
-    if comparison.fit is Entailment.PARTLY:
-        return 4 if comparison.unsaid else 2
+def _precedence(comparison: Comparison) -> int:
+    """Rank of a comparison within one report; the lowest decides."""
+    if comparison.entailment is Entailment.CONFLICT:
+        return 1 if comparison == _CONTRADICTION else 3
+    if comparison.entailment is Entailment.PARTLY:
+        return 4 if comparison.unstated else 2
     return 0
 
 
-_THE_REST = re.compile(r"\b(other|others|otherwise|elsewhere|remaining|except|additional)\b", re.I)
+_REST_WORDS = re.compile(
+    r"\b(other|others|otherwise|elsewhere|remaining|except|additional)\b", re.I
+)
 
 
 def contradictions(sentences: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Numbers of the sentences that contradict each other, (earlier, later)."""
-    claims = [[] if _THE_REST.search(s) else claims_of(parse_sentence(s)) for s in sentences]
+    """Indices of the sentences that contradict each other, (earlier, later)."""
+    claims = [[] if _REST_WORDS.search(s) else claims_of(parse_sentence(s)) for s in sentences]
     return tuple(
         (a, b)
         for a, b in combinations(range(len(claims)), 2)
-        if any(_OPPOSITE in (compare(x, y), compare(y, x)) for x in claims[a] for y in claims[b])
+        if any(
+            _CONTRADICTION in (compare(x, y), compare(y, x)) for x in claims[a] for y in claims[b]
+        )
     )

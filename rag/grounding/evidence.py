@@ -1,7 +1,7 @@
-"""Retrieved reports, read once, and what of a sentence no claim accounts for.
+"""Retrieved reports, parsed, and issues about what a sentence says besides its claims.
 
-A sentence may agree with the evidence in every finding and still say more: a measure, a date, the
-name of a disease that the lexicon does not know. That must stand in the cited reports too.
+A sentence may agree with the evidence in every finding and still say more: a measure, a date, a
+disease that is not in the lexicon. The cited reports must contain that, too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from rag.schema import Hit, ReportRecord, Section
 class EvidenceSentence:
     """One sentence of a retrieved report."""
 
-    place: Support
+    support: Support
     parsed: ParsedSentence
     claims: tuple[Statement, ...]
     words: frozenset[str]
@@ -37,15 +37,15 @@ def _sentences(record: ReportRecord) -> Iterator[EvidenceSentence]:
     for span in record.sentences or with_sentences(record).sentences:
         text = record.sentence(span)
         if text not in clean[span.section]:
-            continue  # an order to a language model is no evidence
+            continue  # an instruction to a language model is not evidence
         parsed = parse_sentence(strip_list_number(text))
         claims = tuple(claims_of(parsed))
-        place = Support(record.report_id, span)
-        yield EvidenceSentence(place, parsed, claims, words_of(parsed.text))
+        support = Support(record.report_id, span)
+        yield EvidenceSentence(support, parsed, claims, words_of(parsed.text))
 
 
 def words_of(text: str) -> frozenset[str]:
-    """Words of a text in the lexicon's spelling; numbers and marks are left out."""
+    """Words of a text in normalised spelling, without numbers and marks."""
     return frozenset(
         token.keys[0]
         for token in tokenize(text)
@@ -54,17 +54,17 @@ def words_of(text: str) -> frozenset[str]:
 
 
 def same_text(a: str, b: str) -> bool:
-    """Whether two sentences are the same but for blanks, capitals and the last full stop."""
+    """Whether two sentences differ only in blanks, capitals and the final full stop."""
     return " ".join(a.split()).casefold().rstrip(".") == " ".join(b.split()).casefold().rstrip(".")
 
 
-_WORDS = load_toml("relations.toml")["words"]
-_HARMLESS = frozenset(_WORDS["harmless"].split())
+_WORD_LISTS = load_toml("relations.toml")["words"]
+_NEUTRAL_WORDS = frozenset(_WORD_LISTS["harmless"].split())
 """Words that add nothing to a statement."""
-_QUALIFYING = frozenset(_WORDS["qualifying"].split())
-"""Words that make a finding another one although its phrase holds them."""
+_QUALIFIERS = frozenset(_WORD_LISTS["qualifying"].split())
+"""Words of a finding's phrase that specify it further."""
 _TIME_WORDS = frozenset({"acute", "active", "subacute", "new", "old", "chronic", "healed", "known"})
-"""Words that a denial may add ("no acute fracture" from "no fracture") and an assertion may not."""
+"""Words that only a denial may add: "no fracture" supports "no acute fracture"."""
 
 
 def number_issues(
@@ -72,37 +72,34 @@ def number_issues(
 ) -> Iterator[Issue]:
     """Numbers of the sentence that the cited reports do not give for the same findings."""
     concepts = {claim.concept for claim in claims}
-    about = [s for s in cited if concepts & {claim.concept for claim in s.claims}]
-    given = [number for sentence in about for number in sentence.parsed.numbers]
+    related = [s for s in cited if concepts & {claim.concept for claim in s.claims}]
+    given = [number for sentence in related for number in sentence.parsed.numbers]
+    for number in _numbers_not_in(given, parsed):
+        values = {other.value for other in given if other.kind is number.kind}
+        stated = {other.value for other in parsed.numbers if other.kind is number.kind}
+        conflict = bool(values) and values.isdisjoint(stated)
+        comparable = number.kind in (NumberKind.MEASURE, NumberKind.LEVEL)
+        yield _number_issue(number, parsed, conflict=conflict and comparable)
+
+
+def _numbers_not_in(given: Sequence[Number], parsed: ParsedSentence) -> list[Number]:
     values = {number.value for number in given}
-    for number in parsed.numbers:
-        if number.value not in values:
-            yield Issue(
-                Reason.NUMBER,
-                parsed.text[number.start : number.end],
-                start=number.start,
-                end=number.end,
-                conflict=_says_otherwise(number, parsed.numbers, given),
-            )
+    return [number for number in parsed.numbers if number.value not in values]
 
 
-def _says_otherwise(number: Number, mine: Sequence[Number], theirs: Sequence[Number]) -> bool:
-    """Whether the evidence gives values of this kind, and none of them is the sentence's."""
-    if number.kind not in (NumberKind.MEASURE, NumberKind.LEVEL):
-        return False
-    their_values = {other.value for other in theirs if other.kind is number.kind}
-    my_values = {other.value for other in mine if other.kind is number.kind}
-    return bool(their_values) and their_values.isdisjoint(my_values)
+def _number_issue(number: Number, parsed: ParsedSentence, *, conflict: bool) -> Issue:
+    start, end = number.start, number.end
+    return Issue(Reason.NUMBER, parsed.text[start:end], start=start, end=end, conflict=conflict)
 
 
 def unsupported_word_issues(
     parsed: ParsedSentence, claims: Sequence[Statement], cited: Sequence[EvidenceSentence]
 ) -> Iterator[Issue]:
-    """Words that no claim accounts for and that stand in no cited report."""
+    """Words outside the claims that are in no cited report."""
     known = frozenset().union(*(sentence.words for sentence in cited))
     if all(claim.is_denied for claim in claims):
         known |= _TIME_WORDS
-    for word, start, end in _unexplained(parsed):
+    for word, start, end in _unclaimed_words(parsed):
         if word not in known:
             yield Issue(Reason.WORDS, parsed.text[start:end], start=start, end=end)
 
@@ -110,30 +107,28 @@ def unsupported_word_issues(
 def denial_issues(
     parsed: ParsedSentence, claims: Sequence[Statement], support: Sequence[EvidenceSentence]
 ) -> Iterator[Issue]:
-    """A "no" that belongs to no claim, in a sentence that rests on one without any.
+    """A negation outside the claims, if no supporting sentence has one.
 
-    It denies something the lexicon does not know ("no distortion of the hilum").
+    It negates something that is not in the lexicon ("no distortion of the hilum").
     """
-    accounted = any(claim.is_denied for claim in claims)
-    if accounted or not _denials(parsed.text):
+    if any(claim.is_denied for claim in claims) or not _has_negation(parsed.text):
         return
-    if not any(_denials(sentence.parsed.text) for sentence in support):
+    if not any(_has_negation(sentence.parsed.text) for sentence in support):
         yield Issue(Reason.POLARITY, "")
 
 
 def attribute_issues(
     parsed: ParsedSentence, support: Sequence[EvidenceSentence]
 ) -> Iterator[Issue]:
-    """Sides, zones and sizes of a sentence that no sentence it rests on has.
+    """Sides, zones and sizes that no supporting sentence has.
 
-    Whatever they were said of, also of things the lexicon does not know ("left nipple ring").
+    Also of things that are not in the lexicon ("left nipple ring").
     """
-    rests_on = [sentence.parsed for sentence in support]
     for reason, values in _attributes(parsed).items():
-        theirs = frozenset().union(*(_attributes(other)[reason] for other in rests_on))
-        added = values - theirs
-        if added and Side.BILATERAL not in theirs:
-            conflict = bool(theirs) and values.isdisjoint(theirs) and Side.BILATERAL not in values
+        given = frozenset().union(*(_attributes(s.parsed)[reason] for s in support))
+        added = values - given
+        if added and Side.BILATERAL not in given:
+            conflict = bool(given) and values.isdisjoint(given) and Side.BILATERAL not in values
             yield Issue(reason, ", ".join(sorted(added)), conflict=conflict)
 
 
@@ -148,53 +143,46 @@ def _attributes(parsed: ParsedSentence) -> dict[Reason, frozenset[str]]:
 def compare_words(
     parsed: ParsedSentence, cited: Sequence[EvidenceSentence]
 ) -> tuple[list[Support], list[Issue]]:
-    """Weigh a sentence that makes no claim we understand: only its words can be looked for.
+    """Check a sentence without claims by its words.
 
-    It is supported by a sentence that holds all of its words and denies as much as it does, partly
-    supported by one that holds half of them.
+    It is supported by a sentence with all of its words that is negated as it is, partly supported
+    by one with half of them.
     """
-    mine = {word for word, _, _ in _unexplained(parsed)} or words_of(parsed.text)
-    shared, nearest = 0.0, None
+    words = {word for word, _, _ in _unclaimed_words(parsed)} or words_of(parsed.text)
+    best_share, nearest = 0.0, None
     for sentence in cited:
-        share = len(mine & sentence.words) / len(mine) if mine else 0.0
-        if share > shared and _denials(sentence.parsed.text) == _denials(parsed.text):
-            shared, nearest = share, sentence
-    if nearest is None or shared < 0.5:
-        return [], [Issue(Reason.WORDS, " ".join(sorted(mine)))]
-    issues = [] if shared == 1 else [Issue(Reason.WORDS, " ".join(sorted(mine - nearest.words)))]
-    theirs = {number.value for number in nearest.parsed.numbers}
-    issues += [
-        Issue(Reason.NUMBER, parsed.text[n.start : n.end], start=n.start, end=n.end)
-        for n in parsed.numbers
-        if n.value not in theirs
-    ]
+        share = len(words & sentence.words) / len(words) if words else 0.0
+        same_negation = _has_negation(sentence.parsed.text) == _has_negation(parsed.text)
+        if share > best_share and same_negation:
+            best_share, nearest = share, sentence
+    if nearest is None or best_share < 0.5:
+        return [], [Issue(Reason.WORDS, " ".join(sorted(words)))]
+    missing = sorted(words - nearest.words)
+    issues = [Issue(Reason.WORDS, " ".join(missing))] if missing else []
+    unknown = _numbers_not_in(nearest.parsed.numbers, parsed)
+    issues += [_number_issue(number, parsed, conflict=False) for number in unknown]
     issues += attribute_issues(parsed, [nearest])
-    return [nearest.place], issues
+    return [nearest.support], issues
 
 
-def _denials(text: str) -> bool:
-    roles = {role for found in match_phrases(tokenize(text)) for role in found.roles}
+def _has_negation(text: str) -> bool:
+    roles = {role for match in match_phrases(tokenize(text)) for role in match.roles}
     return bool(roles & {"negation", "not", "no_longer", "resolved", "removed", "removal_of"})
 
 
-def _unexplained(parsed: ParsedSentence) -> Iterator[tuple[str, int, int]]:
-    """Qualifying words in the phrases of findings; outside them all but the harmless ones."""
-    words = [
-        word
-        for word in tokenize(parsed.text)
-        if not any(number.start <= word.start < number.end for number in parsed.numbers)
+def _unclaimed_words(parsed: ParsedSentence) -> Iterator[tuple[str, int, int]]:
+    """Qualifiers within the phrases of findings, and content words outside them."""
+    tokens = [
+        token
+        for token in tokenize(parsed.text)
+        if not any(number.start <= token.start < number.end for number in parsed.numbers)
     ]
-    for found in match_phrases(words):
-        if found.findings:
-            names = {finding.name for finding in found.findings}
-            yield from (
-                (token.keys[0], token.start, token.end)
-                for token in found.words
-                if token.keys and token.keys[0] in _QUALIFYING - names
-            )
+    for match in match_phrases(tokens):
+        if match.role and match.role not in ("status", "removed"):
             continue
-        if found.role and found.role not in ("status", "removed"):
-            continue
-        for token in found.words:
-            if token.keys and token.keys[0] not in _HARMLESS and token.keys[0].isalpha():
-                yield token.keys[0], token.start, token.end
+        names = {finding.name for finding in match.findings}
+        for token in match.tokens:
+            key = token.keys[0] if token.keys else ""
+            is_content = key.isalpha() and key not in _NEUTRAL_WORDS
+            if key in _QUALIFIERS - names if names else is_content:
+                yield key, token.start, token.end
