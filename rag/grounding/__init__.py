@@ -1,7 +1,7 @@
-"""Holds a draft to its evidence: does each sentence stand in the reports that it cites?
+"""Checks a draft against its evidence: do the cited reports support each sentence?
 
-`check_draft` judges, `verdicts` says what it finds; `prompt_injection` keeps reports from speaking
-to the language model. Knows text only: no prompt, no model, no store.
+`check_draft` judges, `verdicts` defines the results; `prompt_injection` removes from reports what
+is addressed to the language model.
 """
 
 from rag.grounding.check import check_draft

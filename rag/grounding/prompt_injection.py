@@ -1,9 +1,8 @@
-"""Makes a stranger's text safe to show to a language model, and says what was wrong with it.
+"""Removes prompt injections from reports before a language model sees them.
 
-Retrieved reports are data. Somebody may have put into one what a model takes for orders: tokens of
-its chat template, a fake turn, an instruction, characters that no reader sees. Owns what counts as
-such (`rag/report_nlp/data/injections.toml`) and its removal. The text of an honest report comes
-out exactly as it went in. Knows nothing of prompts.
+A report may contain what a model takes for instructions: chat-template tokens, a fake turn, an
+instruction, invisible characters. Owns what counts as such
+(`rag/report_nlp/data/injections.toml`) and its removal. Other text stays exactly as it is.
 """
 
 import re
@@ -19,7 +18,7 @@ from rag.schema import ReportRecord
 
 
 class Suspicion(StrEnum):
-    """What does not belong in a report."""
+    """Kinds of text that do not belong in a report."""
 
     INVISIBLE = "invisible characters"
     BIDI = "characters that reverse the direction of text"
@@ -35,45 +34,44 @@ class Suspicion(StrEnum):
 
 
 def remove_injections(text: str) -> tuple[str, list[Suspicion]]:
-    """Take out of ``text`` what would speak to a language model.
+    """Remove what is addressed to a language model.
 
-    Characters go first, so that nothing can hide behind them; then what stands between two tokens
-    or fences; then every sentence that holds a token, a fake speaker, a link or an order. What
-    remains is never longer than the original.
+    Suspicious characters go first, so that nothing can hide behind them; then text between two
+    tokens or fences; then every sentence with a token, a fake speaker, a link or an instruction.
+    The result is never longer than ``text``.
 
     Returns:
         The text, unchanged if nothing was found, and what was removed, in order of removal.
     """
-    clean, removed = _plain_characters(text)
+    clean, removed = _clean_characters(text)
     clean, tags = _patterns()[Suspicion.MARKUP].subn(" ", clean)
     removed += [Suspicion.MARKUP] * tags
     for suspicion in (Suspicion.TEMPLATE, Suspicion.FENCE):
-        shorter = _cut_between(clean, _patterns()[suspicion])
+        shorter = _cut_marked_text(clean, _patterns()[suspicion])
         removed += [suspicion] if shorter != clean else []
         clean = shorter
-    kept, at = [], 0
+    kept, position = [], 0
     for start, end in sentence_spans(clean):
-        if found := _suspicion_of(clean, start, end):
+        if found := _find_suspicion(clean, start, end):
             removed.append(found)
-            kept.append(clean[at:start])
-            at = end
-    return ("".join([*kept, clean[at:]]) if removed else text), removed
+            kept.append(clean[position:start])
+            position = end
+    return ("".join([*kept, clean[position:]]) if removed else text), removed
 
 
 def screen_report(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...]]:
-    """A report as it may be indexed, and what was found in it, without quoting it.
+    """A report without injections, and what was removed, without quoting it.
 
-    An honest report is returned as the same object.
+    If nothing was found, the same object is returned.
     """
-    names = ("findings", "impression", "indication", "comparison")
     clean: dict[str, Any] = {}
     problems = []
-    for name in names:
-        text, removed = remove_injections(getattr(record, name))
+    for section in ("findings", "impression", "indication", "comparison"):
+        text, removed = remove_injections(getattr(record, section))
         if removed:
-            clean[name] = text
-            found = ", ".join(f"{what} ({times})" for what, times in Counter(removed).items())
-            problems.append(f"{name}: removed {found}")
+            clean[section] = text
+            kinds = ", ".join(f"{kind} ({count})" for kind, count in Counter(removed).items())
+            problems.append(f"{section}: removed {kinds}")
     if not clean:
         return record, ()
     return with_sentences(replace(record, **clean)), tuple(problems)
@@ -87,74 +85,74 @@ _INVISIBLE = {
     *range(0xE0000, 0xE0200),
     *(0x00AD, 0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x3164, 0xFEFF, 0xFFA0),
 }
-_PILED = re.compile("(?<=[\u0300-\u036f])[\u0300-\u036f]{2,}")
-"""More accents on one letter than any language has."""
-_CONFUSABLE = str.maketrans(
+_STACKED_ACCENTS = re.compile("(?<=[\u0300-\u036f])[\u0300-\u036f]{2,}")
+"""More accents on a letter than any language has."""
+_LATIN_LOOKALIKES = str.maketrans(
     "АВЕЅІЈКМНОРСТХУасеорхуіјѕԁԛԝһΑΒΕΖΗΙΚΜΝΟΡΤΥΧοι",  # noqa: RUF001 - Cyrillic and Greek
     "ABESIJKMHOPCTXYaceopxyijsdqwhABEZHIKMNOPTYXoi",
 )
 
 
-def _plain_characters(text: str) -> tuple[str, list[Suspicion]]:
+def _clean_characters(text: str) -> tuple[str, list[Suspicion]]:
     if text.isascii() and text.isprintable():
         return text, []
-    inspected = [_inspect(character) for character in text]
-    found = {suspicion for suspicion, _ in inspected if suspicion}
-    clean, piled = _PILED.subn("", "".join(instead for _, instead in inspected))
-    found |= {Suspicion.INVISIBLE} if piled else set()
+    checked = [_check_character(character) for character in text]
+    found = {suspicion for suspicion, _ in checked if suspicion}
+    clean, stacked = _STACKED_ACCENTS.subn("", "".join(replacement for _, replacement in checked))
+    found |= {Suspicion.INVISIBLE} if stacked else set()
     for word in re.findall(r"\w+", clean):
-        if _is_mixed(word):
+        if _is_mixed_script(word):
             found.add(Suspicion.LOOKALIKE)
-            clean = clean.replace(word, word.translate(_CONFUSABLE))
+            clean = clean.replace(word, word.translate(_LATIN_LOOKALIKES))
     return clean, [suspicion for suspicion in Suspicion if suspicion in found]
 
 
-def _inspect(character: str) -> tuple[Suspicion | None, str]:
-    """What is wrong with a character, and what to put in its place."""
+def _check_character(character: str) -> tuple[Suspicion | None, str]:
+    """What is wrong with a character, and its replacement."""
     code, category = ord(character), unicodedata.category(character)
-    suspicion, instead = None, character
+    suspicion, replacement = None, character
     if character in "\n\t\r":
         pass
     elif code in _BIDI:
-        suspicion, instead = Suspicion.BIDI, ""
+        suspicion, replacement = Suspicion.BIDI, ""
     elif code in _INVISIBLE:
-        suspicion, instead = Suspicion.INVISIBLE, ""
+        suspicion, replacement = Suspicion.INVISIBLE, ""
     elif category in ("Cc", "Co", "Cs", "Cn"):
-        suspicion, instead = Suspicion.CONTROL, ""
+        suspicion, replacement = Suspicion.CONTROL, ""
     elif category in ("Zl", "Zp"):
-        suspicion, instead = Suspicion.CONTROL, "\n"
+        suspicion, replacement = Suspicion.CONTROL, "\n"
     elif 0xFF01 <= code <= 0xFF5E or 0x1D400 <= code <= 0x1D7FF or 0x24B6 <= code <= 0x24E9:
-        suspicion, instead = Suspicion.LOOKALIKE, unicodedata.normalize("NFKC", character)
-    return suspicion, instead
+        suspicion, replacement = Suspicion.LOOKALIKE, unicodedata.normalize("NFKC", character)
+    return suspicion, replacement
 
 
-def _is_mixed(word: str) -> bool:
-    """Whether Latin letters and their Cyrillic or Greek doubles stand in one word."""
+def _is_mixed_script(word: str) -> bool:
+    """Whether a word mixes Latin letters with Cyrillic or Greek lookalikes."""
     if word.isascii():
         return False
-    plain = word.translate(_CONFUSABLE)
+    plain = word.translate(_LATIN_LOOKALIKES)
     return plain != word and any("a" <= letter.lower() <= "z" for letter in word)
 
 
-def _cut_between(text: str, pattern: re.Pattern[str]) -> str:
-    """Cut from the first token to the last: what stands between them is somebody's message."""
-    found = list(pattern.finditer(text))
-    if len(found) < 2:
+def _cut_marked_text(text: str, pattern: re.Pattern[str]) -> str:
+    """Cut from the first token to the last, with all text between them."""
+    tokens = list(pattern.finditer(text))
+    if len(tokens) < 2:
         return text
-    start, end = found[0].start(), found[-1].end()
-    if not _CLOSING.search(found[-1].group()):
-        # The message begins after the token.
-        end = next((last for first, last in sentence_spans(text) if first < end <= last), end)
+    start, end = tokens[0].start(), tokens[-1].end()
+    if not _CLOSING_TOKEN.search(tokens[-1].group()):
+        # an opening token: its sentence goes too
+        end = next((stop for first, stop in sentence_spans(text) if first < end <= stop), end)
     return f"{text[:start]} {text[end:]}"
 
 
-_CLOSING = re.compile(r"/|im_end|eot|end_of|endof|eos|^\W+$", re.IGNORECASE)
-_SPACED = re.compile(r"\b(?:[A-Za-z][ .\-_*]{1,3}){7,}[A-Za-z]\b")
+_CLOSING_TOKEN = re.compile(r"/|im_end|eot|end_of|endof|eos|^\W+$", re.IGNORECASE)
+_SPACED_LETTERS = re.compile(r"\b(?:[A-Za-z][ .\-_*]{1,3}){7,}[A-Za-z]\b")
 
 
-def _suspicion_of(text: str, start: int, end: int) -> Suspicion | None:
+def _find_suspicion(text: str, start: int, end: int) -> Suspicion | None:
     sentence = " ".join(text[start:end].split())
-    if _SPACED.search(sentence):
+    if _SPACED_LETTERS.search(sentence):
         return Suspicion.INSTRUCTION  # "I g n o r e"
     for suspicion, pattern in _patterns().items():
         if suspicion is Suspicion.ROLE:
@@ -163,8 +161,8 @@ def _suspicion_of(text: str, start: int, end: int) -> Suspicion | None:
             found = pattern.search(sentence)
         if found and suspicion is not Suspicion.MARKUP:
             return suspicion
-    disguised = _undisguised(sentence)
-    if disguised != sentence and _patterns()[Suspicion.INSTRUCTION].search(disguised):
+    plain = _undo_leetspeak(sentence)
+    if plain != sentence and _patterns()[Suspicion.INSTRUCTION].search(plain):
         return Suspicion.INSTRUCTION
     return None
 
@@ -172,13 +170,13 @@ def _suspicion_of(text: str, start: int, end: int) -> Suspicion | None:
 _LEET = str.maketrans("013457@$|øłđ", "oieastasloid")
 
 
-def _undisguised(sentence: str) -> str:
-    """Letters without accents, digits inside words as the letters they stand for."""
+def _undo_leetspeak(sentence: str) -> str:
+    """Remove accents, and replace digits within words by the letters they stand for."""
     plain = "".join(
         c for c in unicodedata.normalize("NFKD", sentence) if not unicodedata.combining(c)
     )
     mixed = re.compile(r"\w*[A-Za-z][0-9@$|øłđ]\w*|\w*[0-9@$|øłđ][A-Za-z]\w*")
-    return mixed.sub(lambda found: found.group().translate(_LEET), plain).replace("-", " ")
+    return mixed.sub(lambda match: match.group().translate(_LEET), plain).replace("-", " ")
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
-"""What a check of a draft finds: verdicts, reasons, votes, and what the image says of a sentence.
+"""Results of checking a draft: verdicts, reasons, votes, and image marks.
 
-A citation only tells that another patient's report says so (`rag.grounding.check_draft` judges
-that); the image's own calibrated probabilities are the other half.
+A verdict only says whether the cited reports, of other patients, support a sentence; an image mark
+says how likely the image's own calibrated probabilities make it.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from rag.schema import DraftSentence, PredictedFindings, Section, Span
 
 
 class Verdict(StrEnum):
-    """How a sentence of a draft stands to its evidence, worst last.
+    """Whether the evidence supports a sentence of a draft, worst last.
 
-    - supported: all it states stands in the reports that it cites;
-    - partly supported: some of it does, or all of it but a side, a size, a number, a certainty;
-    - unsupported: nothing of it does, or it cites nothing;
-    - contradicted by the image's labels: the image's own labels say the opposite;
-    - contradicted by evidence: a report that it cites says the opposite.
+    - supported: the cited reports state all of it;
+    - partly supported: they state some of it, or all but a side, a size, a number, a certainty;
+    - unsupported: they state none of it, or it cites nothing;
+    - contradicted by the image's labels: these say the opposite;
+    - contradicted by evidence: a cited report says the opposite.
     """
 
     SUPPORTED = "supported"
@@ -31,10 +31,7 @@ class Verdict(StrEnum):
 
 
 class CitationMatch(StrEnum):
-    """Whether a sentence stands in the reports it cites: the half of the truth that text can tell.
-
-    It says nothing of the image; `ImageMark` does.
-    """
+    """How closely the cited reports match a sentence, whatever the image shows."""
 
     VERBATIM = "verbatim"
     SAME_MEANING = "same meaning"
@@ -43,7 +40,7 @@ class CitationMatch(StrEnum):
 
 
 class Reason(StrEnum):
-    """In what a sentence differs from its evidence, or what is wrong with it by itself."""
+    """How a sentence differs from its evidence, or what is wrong with the sentence itself."""
 
     FINDING = "finding"
     POLARITY = "polarity"
@@ -66,10 +63,10 @@ class Issue:
     """One reason why a sentence is not simply supported.
 
     Attributes:
-        detail: a finding, a number, words of the sentence, a report id: what the reason is about.
-        report_id: the report that says otherwise, if one does.
-        start, end: where in the sentence; 0, 0 is the whole.
-        conflict: something says otherwise; not only nothing said so.
+        detail: the finding, number, words or report id that the reason is about.
+        report_id: the report that contradicts it, if one does.
+        start, end: offsets in the sentence; 0, 0 for all of it.
+        conflict: contradicted, not only unsupported.
     """
 
     reason: Reason
@@ -82,7 +79,7 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """A sentence of a cited report on which the draft's sentence, or a part of it, rests."""
+    """A sentence of a cited report that supports a sentence of the draft, or a part of it."""
 
     report_id: str
     span: Span
@@ -101,7 +98,7 @@ class SentenceCheck:
 
     @property
     def citation_match(self) -> CitationMatch:
-        """Whether the sentence stands in the reports it cites."""
+        """How closely the cited reports match the sentence."""
         if any(support.verbatim for support in self.support):
             return CitationMatch.VERBATIM
         if self.verdict is Verdict.SUPPORTED:
@@ -115,10 +112,10 @@ class Vote:
 
     Attributes:
         finding: concept of rag/report_nlp/data/findings.toml.
-        label: its CheXpert-14 name, empty where it has none.
-        present, possible, absent: ids of the reports that say so; the rest are silent.
-        reports: how many reports were asked.
-        image_probability: of the label in the image, where that is known, in [0, 1].
+        label: its CheXpert-14 name; empty if it has none.
+        present, possible, absent: ids of the reports that say so; the others do not mention it.
+        reports: number of reports.
+        image_probability: of the label in the image, in [0, 1]; None if unknown.
     """
 
     finding: str
@@ -150,11 +147,11 @@ class DraftCheck:
     votes: tuple[Vote, ...]
 
 
-_EVEN = 0.5
+_LIKELY_FROM = 0.5
 
 
 class ImageVerdict(StrEnum):
-    """How well a sentence agrees with the image's own findings."""
+    """How likely the image's predicted findings make a sentence, worst last."""
 
     LIKELY = "likely"
     POSSIBLE = "possible"
@@ -162,18 +159,15 @@ class ImageVerdict(StrEnum):
     UNLIKELY = "unlikely"
 
 
-_WORST_LAST = tuple(ImageVerdict)
-
-
 @dataclass(frozen=True, slots=True)
 class ImageMark:
-    """What the image says of one sentence.
+    """What the image's predicted findings say of one sentence.
 
     Attributes:
-        verdict: the worst of all that the sentence states or denies.
-        finding: what decided; empty where the sentence speaks of nothing that is predicted.
+        verdict: the worst of all findings that the sentence states or denies.
+        finding: the one that decided; empty if the sentence mentions no predicted finding.
         denied: whether the sentence denies it.
-        probability: that the finding is there; None where it cannot be assessed.
+        probability: of the finding, in [0, 1]; None if it cannot be assessed.
     """
 
     verdict: ImageVerdict
@@ -186,8 +180,8 @@ class ImageMark:
         if not self.finding:
             return f"image: {self.verdict}"
         name = self.finding.replace("_", " ")
-        known = "" if self.probability is None else f" {self.probability:.2f}"
-        return f"image: {self.verdict} ({name}{known})"
+        probability = "" if self.probability is None else f" {self.probability:.2f}"
+        return f"image: {self.verdict} ({name}{probability})"
 
 
 def image_mark(text: str, predicted: PredictedFindings) -> ImageMark:
@@ -195,11 +189,12 @@ def image_mark(text: str, predicted: PredictedFindings) -> ImageMark:
     marks = list(_marks(text, predicted))
     if not marks:
         return ImageMark(ImageVerdict.NOT_ASSESSABLE)
-    return max(marks, key=lambda mark: _WORST_LAST.index(mark.verdict))
+    verdicts = tuple(ImageVerdict)
+    return max(marks, key=lambda mark: verdicts.index(mark.verdict))
 
 
 def _marks(text: str, predicted: PredictedFindings) -> Iterator[ImageMark]:
-    """One for each finding of the sentence that is predicted; labels first."""
+    """One mark for each predicted finding that the sentence mentions, labels first."""
     present, denied = sentence_findings(text)
     for names, is_denied in ((present, False), (denied, True)):
         for name in sorted(names, key=lambda name: (name not in LABELS, name)):
@@ -214,7 +209,7 @@ def _verdict(p: float, threshold: float, denied: bool) -> ImageVerdict:
     if denied:
         if p < threshold:
             return ImageVerdict.LIKELY
-        return ImageVerdict.POSSIBLE if p < _EVEN else ImageVerdict.UNLIKELY
-    if p >= _EVEN:
+        return ImageVerdict.POSSIBLE if p < _LIKELY_FROM else ImageVerdict.UNLIKELY
+    if p >= _LIKELY_FROM:
         return ImageVerdict.LIKELY
     return ImageVerdict.POSSIBLE if p >= threshold else ImageVerdict.UNLIKELY
