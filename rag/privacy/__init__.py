@@ -1,6 +1,5 @@
-"""Who it is stays out of everything that is written.
+"""Keeps identifiers of persons out of what is written.
 
-`reports` finds what names a person in a report, and masks it before a collection is indexed.
-`deidentify` writes copies of DICOM files: `header` says what becomes of each element and whether a
-name is left, `burned_in` whether there is writing on the image.
+`reports` finds identifiers in a report and masks them before indexing. `deidentify` copies DICOM
+files: `header` decides about each element, `burned_in` looks for text on the image.
 """

@@ -1,8 +1,7 @@
-"""What in a report names a person, a place or a moment: found by rule, and replaced by XXXX.
+"""Finds names, places, dates and ids in a report by rule, and replaces them by XXXX.
 
-The rules are in identifiers.toml. A surname in the middle of a sentence without a title, a label or
-a word like "discussed with" before it is not found: no rule can tell it from a word. XXXX is what
-de-identified collections (Open-I) have in such places; whatever reads reports here knows it.
+The rules are in identifiers.toml. A surname within a sentence is not found unless a title, a label
+or a word like "discussed with" precedes it. XXXX is what Open-I has in place of identifiers.
 """
 
 import re
@@ -19,14 +18,14 @@ from rag.schema import ReportRecord
 
 MASK = "XXXX"
 KNOWN_ID = "known id"
-"""Kind of an id that the caller knows."""
+"""Kind of an id that the caller gave."""
 
 _SECTIONS = ("findings", "impression", "indication", "comparison")
-_BESIDE = 25
-"""Characters before and after a masked place that are shown with it."""
+_CONTEXT_CHARS = 25
+"""Characters shown before and after an identifier in a preview."""
 
-_MASKED = re.compile(r"[X\s.,'\u2019-]+")
-"""What a de-identified collection has in a name's place."""
+_ALREADY_MASKED = re.compile(r"[X\s.,'\u2019-]+")
+"""What de-identified collections have in place of a name."""
 
 
 class Identifier(NamedTuple):
@@ -38,29 +37,31 @@ class Identifier(NamedTuple):
 
 
 def preview_masking(record: ReportRecord) -> Iterator[tuple[str, str]]:
-    """Every place of a report that `mask_identifiers` would replace, in reading order.
+    """Every identifier that `mask_identifiers` would replace, in reading order.
 
     Yields:
-        What it is taken for, and a line that shows it to its owner before anything is lost: the
-        words that go in brackets between those beside them.
+        Its kind, and a line that shows it in brackets with its context.
     """
-    for section, text, found in _found_in(record):
-        for kind, start, end in found:
-            before, after = text[max(0, start - _BESIDE) : start], text[end : end + _BESIDE]
+    for section, text, identifiers in _find_in_sections(record):
+        for kind, start, end in identifiers:
+            before, after = (
+                text[max(0, start - _CONTEXT_CHARS) : start],
+                text[end : end + _CONTEXT_CHARS],
+            )
             shown = f"…{before}[{text[start:end]}]{after}…"
             yield kind, f"{record.report_id} {section} ({kind}): {shown}"
 
 
 def mask_identifiers(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...]]:
-    """A report without identifiers, and what was found in it, without quoting it.
+    """A report without identifiers, and what was masked, without quoting it.
 
-    A report without any is returned as the same object.
+    If nothing was found, the same object is returned.
     """
     clean: dict[str, str] = {}
     problems = []
-    for section, text, found in _found_in(record):
-        clean[section] = mask(text, found)
-        counts = Counter(one.kind for one in found)
+    for section, text, identifiers in _find_in_sections(record):
+        clean[section] = mask(text, identifiers)
+        counts = Counter(identifier.kind for identifier in identifiers)
         kinds = ", ".join(f"{kind} ({count})" for kind, count in counts.items())
         problems.append(f"{section}: masked {kinds}")
     if not clean:
@@ -68,54 +69,56 @@ def mask_identifiers(record: ReportRecord) -> tuple[ReportRecord, tuple[str, ...
     return with_sentences(replace(record, **clean)), tuple(problems)  # type: ignore[arg-type]
 
 
-def _found_in(record: ReportRecord) -> Iterator[tuple[str, str, tuple[Identifier, ...]]]:
-    """Name, text and identifiers of each section that has any."""
+def _find_in_sections(record: ReportRecord) -> Iterator[tuple[str, str, tuple[Identifier, ...]]]:
+    """Name, text and identifiers of each section that has identifiers."""
     known = {record.patient_id, record.study_id, record.report_id}
     for section in _SECTIONS:
         text: str = getattr(record, section)
-        if found := find_identifiers(text, known=known):
-            yield section, text, found
+        if identifiers := find_identifiers(text, known=known):
+            yield section, text, identifiers
 
 
 def find_identifiers(text: str, *, known: Collection[str] = ()) -> tuple[Identifier, ...]:
     """Identifiers in a text, in reading order, not overlapping.
 
     Args:
-        text: any.
-        known: ids of the patient and study, which must not stand in the text either; short ones
-            (under 5 letters) are not looked for.
+        text: a section of a report.
+        known: ids of patient and study to look for, too; those under 5 characters are ignored.
     """
     found = [
         Identifier(kind, *match.span("found" if "found" in pattern.groupindex else 0))
         for kind, pattern in _patterns()
         for match in pattern.finditer(text)
     ]
-    for name in known:
-        if len(name) >= 5:
-            whole = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE)
-            found += [Identifier(KNOWN_ID, *match.span()) for match in whole.finditer(text)]
-    return _without_overlaps(
-        [one for one in found if not _MASKED.fullmatch(text, one.start, one.end)]
+    for known_id in known:
+        if len(known_id) >= 5:
+            pattern = re.compile(rf"(?<!\w){re.escape(known_id)}(?!\w)", re.IGNORECASE)
+            found += [Identifier(KNOWN_ID, *match.span()) for match in pattern.finditer(text)]
+    return _merge_overlaps(
+        [
+            i
+            for i in found
+            if i.start < i.end and not _ALREADY_MASKED.fullmatch(text, i.start, i.end)
+        ]
     )
 
 
-def mask(text: str, found: Collection[Identifier]) -> str:
+def mask(text: str, identifiers: Collection[Identifier]) -> str:
     """The text with `MASK` in place of each identifier."""
-    for one in sorted(found, key=lambda one: one.start, reverse=True):
-        text = text[: one.start] + MASK + text[one.end :]
+    for _, start, end in sorted(identifiers, key=lambda i: i.start, reverse=True):
+        text = text[:start] + MASK + text[end:]
     return text
 
 
-def _without_overlaps(found: list[Identifier]) -> tuple[Identifier, ...]:
-    """Of two that overlap, both parts are taken out, under the kind of the first."""
-    kept: list[Identifier] = []
-    for one in sorted(found, key=lambda one: (one.start, -one.end)):
-        if kept and one.start < kept[-1].end:
-            last = kept.pop()
-            one = Identifier(last.kind, last.start, max(last.end, one.end))  # noqa: PLW2901
-        if one.end > one.start:
-            kept.append(one)
-    return tuple(kept)
+def _merge_overlaps(identifiers: list[Identifier]) -> tuple[Identifier, ...]:
+    """Merge overlapping identifiers under the kind of the first."""
+    merged: list[Identifier] = []
+    for kind, start, end in sorted(identifiers, key=lambda i: (i.start, -i.end)):
+        if merged and start < merged[-1].end:
+            merged[-1] = merged[-1]._replace(end=max(merged[-1].end, end))
+        else:
+            merged.append(Identifier(kind, start, end))
+    return tuple(merged)
 
 
 @lru_cache(maxsize=1)
