@@ -1,7 +1,7 @@
-"""A report in the forms that others read: text, PDF, DICOM SR, FHIR, HL7 v2.
+"""Exports of a report: text, PDF, DICOM SR, FHIR, HL7 v2.
 
-The last three name their patient, as the image's header does, and are for the systems that the
-image came from; `as_document` makes them.
+The last three, made by `as_document`, name the patient as the image's header does. They are for the
+systems that the image came from.
 """
 
 import logging
@@ -16,20 +16,19 @@ logger = logging.getLogger(__name__)
 DocumentFormat = Literal["dicom", "fhir", "hl7"]
 DOCUMENT_FORMATS: tuple[DocumentFormat, ...] = get_args(DocumentFormat)
 FILE_SUFFIXES = {"dicom": "sr.dcm", "fhir": "fhir.json", "hl7": "hl7"}
-"""Of a document's file name."""
 
 
-def as_document(what: "Export", form: DocumentFormat, *, image: Path | bytes) -> bytes:
-    """The report as a file of one of `DOCUMENT_FORMATS`.
+def as_document(export: "Export", form: DocumentFormat, *, image: Path | bytes) -> bytes:
+    """The content of a document file.
 
     Args:
-        what: the report as it stands.
-        form: which document.
-        image: the DICOM file it is of, whose header names patient and study.
+        export: the report.
+        form: DICOM SR, FHIR or HL7.
+        image: the reported DICOM file, whose header names patient and study.
 
     Raises:
-        StructuredReportError: the image is no DICOM file, does not say which study it is of, or
-            has something in its header that no document can be made with.
+        StructuredReportError: the image is not a DICOM file, does not name its study, or has a
+            header that the document cannot be made of.
     """
     from rag.export.dicom_header import (  # noqa: PLC0415 - pydicom
         StructuredReportError,
@@ -45,9 +44,9 @@ def as_document(what: "Export", form: DocumentFormat, *, image: Path | bytes) ->
         from rag.export.hl7_v2 import write_hl7 as write  # noqa: PLC0415
     header, notes = copy_header(image)
     try:
-        return write(what, header, notes)
+        return write(export, header, notes)
     except Exception as error:
-        # what the libraries say may quote the header: the class alone is told
+        # the message may quote the header
         logger.debug("no document", exc_info=error)
         raise StructuredReportError(
             f"no document can be made of this image's header ({type(error).__name__}): export "

@@ -1,8 +1,7 @@
-"""The image's header, as far as a document copies it: patient, study, and what it refers to.
+"""Copies patient, study and references from an image's header for a document.
 
 Headers are read leniently and written strictly: a value that the standard forbids is left empty,
-and a note says so without quoting it. Texts are decoded here, so that the report can be in UTF-8
-whatever the image is in. Knows nothing of reports.
+with a note that does not quote it. Text is decoded, so that every document is in UTF-8.
 """
 
 import io
@@ -22,39 +21,39 @@ from encoders.images.raw_image import ImageReadError
 from rag.errors import CxrRagError
 
 REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-_COPIED = (
+_COPIED_KEYWORDS = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
     *("StudyID", "AccessionNumber", "ReferringPhysicianName", "InstitutionName"),
 )
-_OTHERS = ("Modality", "SeriesNumber", "SpecificCharacterSet")
+_OTHER_KEYWORDS = ("Modality", "SeriesNumber", "SpecificCharacterSet")
 
 
 class StructuredReportError(CxrRagError):
-    """The image is none that DICOM SR, FHIR or HL7 can be of."""
+    """A DICOM SR, FHIR or HL7 document cannot be made for this image."""
 
 
 def copy_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
-    """What a report copies from an image, in ISO_IR 192, and notes about what could not be.
+    """The elements that a document copies, in ISO_IR 192, and notes about those it cannot.
 
     Raises:
-        StructuredReportError: the image is no DICOM file, or does not say which study it is of.
+        StructuredReportError: the image is not a DICOM file, or does not name its study.
     """
     original = _read(image)
     copy = Dataset()
     copy.SpecificCharacterSet = "ISO_IR 192"
     for keyword in REQUIRED:
         uid = text_value(original, keyword, limit=128)
-        if not uid or not _is_allowed(keyword, uid):
+        if not uid or not _is_valid(keyword, uid):
             why = "is malformed" if uid else "is missing"
             raise StructuredReportError(
                 f"the image's {tag(keyword)} {why}: a report could not be filed with it"
             )
         setattr(copy, keyword, uid)
     notes: list[str] = []
-    decodable = _known_character_set(original, notes)
-    for keyword in _COPIED:
-        value, problem = _text(original, keyword, decodable=decodable)
-        if value and not (problem or _is_allowed(keyword, value)):
+    decodable = _is_character_set_known(original, notes)
+    for keyword in _COPIED_KEYWORDS:
+        value, problem = _read_text(original, keyword, decodable=decodable)
+        if value and not (problem or _is_valid(keyword, value)):
             value, problem = "", "is not a value that DICOM allows"
         if problem:
             kept = "copied without it" if value else "left empty"
@@ -69,11 +68,10 @@ def copy_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
 def _read(image: Path | bytes) -> Dataset:
     try:
         with io.BytesIO(image) if isinstance(image, bytes) else image.open("rb") as file:
-            found = image_format(file.read(SIGNATURE_BYTES))
+            file_format = image_format(file.read(SIGNATURE_BYTES))
             file.seek(0)
-            if found is ImageFormat.DICOM:
-                keywords = (*REQUIRED, *_COPIED, *_OTHERS)
-                return parse_header(file, keywords)
+            if file_format is ImageFormat.DICOM:
+                return parse_header(file, (*REQUIRED, *_COPIED_KEYWORDS, *_OTHER_KEYWORDS))
     except (ImageReadError, OSError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise StructuredReportError(f"the image's header cannot be read: {why}") from None
@@ -83,7 +81,7 @@ def _read(image: Path | bytes) -> Dataset:
     )
 
 
-def _known_character_set(original: Dataset, notes: list[str]) -> bool:
+def _is_character_set_known(original: Dataset, notes: list[str]) -> bool:
     declared = raw_bytes(original, "SpecificCharacterSet").decode("ascii", "replace")
     names = declared.split("\\") if declared else text_values(original, "SpecificCharacterSet")
     if all(name.strip(" \0") in python_encoding for name in names):  # an empty one is in it
@@ -92,8 +90,8 @@ def _known_character_set(original: Dataset, notes: list[str]) -> bool:
     return False
 
 
-def _text(original: Dataset, keyword: str, *, decodable: bool) -> tuple[str, str]:
-    """A value as text, and what is wrong with it."""
+def _read_text(original: Dataset, keyword: str, *, decodable: bool) -> tuple[str, str]:
+    """A value as text, and its problem, if any."""
     stored = raw_bytes(original, keyword).strip(b" \0")
     if not decodable and not stored.isascii():
         groups = stored.split(b"=") if dictionary_VR(keyword) == "PN" else []
@@ -106,13 +104,13 @@ def _text(original: Dataset, keyword: str, *, decodable: bool) -> tuple[str, str
     except Exception:  # noqa: BLE001 - pydicom raises many kinds for malformed values
         return "", "cannot be decoded"
     if not stored.isascii() and not text_values(original, "SpecificCharacterSet"):
-        with suppress(UnicodeDecodeError):  # many writers forget to say that they write UTF-8
+        with suppress(UnicodeDecodeError):  # many writers do not declare UTF-8
             return stored.decode("utf-8"), ""
     return (value, "") if "\ufffd" not in value else ("", "cannot be decoded")
 
 
-def _is_allowed(keyword: str, value: str) -> bool:
-    """Whether a document may hold a value (PS3.5 6.2): one, not a range, and written as it must."""
+def _is_valid(keyword: str, value: str) -> bool:
+    """Whether a value is single, not a range, and valid for its VR (PS3.5 6.2)."""
     vr = dictionary_VR(keyword)
     try:
         validate_value(vr, value, RAISE)

@@ -1,10 +1,9 @@
-"""A draft or a signed report as a DICOM Comprehensive SR document, beside the image it is of.
+"""A draft or a signed report as a DICOM Comprehensive SR document in the image's study.
 
 The only importer of highdicom. Owns the mapping: findings and impression as text, the evidence of
-each sentence as inferred-from text, the device that drafted and the person who signed as observers
-(PS3.16 TID 1001 ff.), PARTIAL and UNVERIFIED until signed (PS3.3 C.17.2). Patient and study are
-copied from the image's header into the document (`rag.export.dicom_header`) and nowhere else: it
-goes back to where the image came from. It is written in UTF-8 (ISO_IR 192).
+each sentence as inferred-from text, the drafting device and the signer as observers (PS3.16 TID
+1001 ff.), PARTIAL and UNVERIFIED until signed (PS3.3 C.17.2). Patient and study are copied from the
+image's header (`rag.export.dicom_header`). The document is in UTF-8 (ISO_IR 192).
 """
 
 import io
@@ -25,22 +24,25 @@ from rag.review.reviewed_report import ReportLine, Signature
 from rag.schema import NOTICE, Section
 
 MANUFACTURER = "cxr-rag"
-_OWN_CODES = "99CXRRAG"
-_ITEMS = {Section.FINDINGS: ("121071", "Finding"), Section.IMPRESSION: ("121073", "Impression")}
+_PRIVATE_SCHEME = "99CXRRAG"
+_SENTENCE_CONCEPTS = {
+    Section.FINDINGS: ("121071", "Finding"),
+    Section.IMPRESSION: ("121073", "Impression"),
+}
 _COMMENT = ("121106", "DCM", "Comment")
 _FAMILY_FIRST = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-"""Chinese, Japanese and Korean letters: a name in them begins with the family's."""
+"""Chinese, Japanese and Korean letters, in which the family name comes first."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 
 
-def write_sr(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
-    """The report as a DICOM file."""
-    signature = what.report.signature
+def write_sr(export: Export, header: Dataset, notes: Sequence[str]) -> bytes:
+    """The content of the DICOM file."""
+    signature = export.report.signature
     document = hd.sr.ComprehensiveSR(
         evidence=[header],
-        content=_content(what, header, notes),
+        content=_content(export, header, notes),
         series_instance_uid=generate_uid(),
-        series_number=_next_number(header),
+        series_number=_series_number(header),
         sop_instance_uid=generate_uid(),
         instance_number=1,
         manufacturer=MANUFACTURER,
@@ -49,23 +51,23 @@ def write_sr(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
         is_verified=signature is not None,
         institution_name=None,
         verifying_observer_name=_person(signature) if signature else None,
-        # type 1, and nobody says it here but the image's own header
+        # type 1; only the image's header can tell it
         verifying_organization=str(header.InstitutionName) or "not stated" if signature else None,
         series_description="Chest X-ray report" if signature else NOTICE,
         coding_schemes=[
             CodingSchemeIdentificationItem(
-                _OWN_CODES, name="codes of cxr-rag", responsible_organization=MANUFACTURER
+                _PRIVATE_SCHEME, name="codes of cxr-rag", responsible_organization=MANUFACTURER
             )
         ],
     )
     if signature:
-        document.VerifyingObserverSequence[0].VerificationDateTime = _moment(signature)
+        document.VerifyingObserverSequence[0].VerificationDateTime = _dicom_datetime(signature)
     buffer = io.BytesIO()
     document.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 
-def _content(what: Export, image: Dataset, header_notes: Sequence[str]) -> Any:
+def _content(export: Export, image: Dataset, header_notes: Sequence[str]) -> Any:
     root = hd.sr.ContainerContentItem(
         name=CodedConcept(REPORT[0], "LN", REPORT[1]),
         is_content_continuous=False,
@@ -79,73 +81,79 @@ def _content(what: Export, image: Dataset, header_notes: Sequence[str]) -> Any:
             Relation.HAS_CONCEPT_MOD,
         )
     )
-    children.extend(_observers(what))
+    children.extend(_observers(export))
     for section in Section:
-        if lines := what.report.section(section):
-            children.append(_section(section, lines, what, image))
-    for addendum in what.report.addenda:
+        if lines := export.report.section(section):
+            children.append(_section(section, lines, export, image))
+    for addendum in export.report.addenda:
         by = f"{addendum.signature.name}, {addendum.signature.at}"
-        children.append(_box(*ADDENDUM, [_text(*_COMMENT, f"{addendum.text} ({by})")]))
-    children.append(_box("55113-5", "Key images", [_reference(image, Relation.CONTAINS)]))
-    notes = "\n".join((what.notice, *what.provenance, *what.prediction.warnings, *header_notes))
+        children.append(_container(*ADDENDUM, [_text(*_COMMENT, f"{addendum.text} ({by})")]))
+    children.append(
+        _container("55113-5", "Key images", [_image_reference(image, Relation.CONTAINS)])
+    )
+    notes = "\n".join(
+        (export.notice, *export.provenance, *export.prediction.warnings, *header_notes)
+    )
     children.append(_text(*_COMMENT, notes))
     root.ContentSequence = children
     return root
 
 
-def _observers(what: Export) -> Iterator[Any]:
-    """The device that drafted, and once there is one the person who signed."""
-    found = what.prediction
+def _observers(export: Export) -> Iterator[Any]:
+    """The drafting device, and the signer if signed."""
+    prediction = export.prediction
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=hd.UID.from_uuid("6d1a1a52-2f3c-4a52-9a51-1f8f0c5d2a11"),
-        name=f"{MANUFACTURER} {found.encoder_id}"[:64],
+        name=f"{MANUFACTURER} {prediction.encoder_id}"[:64],
         manufacturer_name=MANUFACTURER,
-        model_name=f"{found.llm} {found.prompt}"[:64],
+        model_name=f"{prediction.llm} {prediction.prompt}"[:64],
     )
     yield from hd.sr.ObserverContext(CodedConcept("121007", "DCM", "Device"), device)
-    if what.report.signature:
-        person = hd.sr.PersonObserverIdentifyingAttributes(name=_person(what.report.signature))
+    if export.report.signature:
+        person = hd.sr.PersonObserverIdentifyingAttributes(name=_person(export.report.signature))
         yield from hd.sr.ObserverContext(CodedConcept("121006", "DCM", "Person"), person)
 
 
-def _section(section: Section, lines: tuple[ReportLine, ...], what: Export, image: Dataset) -> Any:
+def _section(
+    section: Section, lines: tuple[ReportLine, ...], export: Export, image: Dataset
+) -> Any:
     texts = []
     for line in lines:
-        code, meaning = _ITEMS[section]
+        code, meaning = _SENTENCE_CONCEPTS[section]
         text = _text(code, "DCM", meaning, line.text)
-        text.ContentSequence = _support(line, what, image)
+        text.ContentSequence = _support(line, export, image)
         texts.append(text)
-    return _box(*LOINC[section], texts)
+    return _container(*LOINC[section], texts)
 
 
-def _support(line: ReportLine, what: Export, image: Dataset) -> ContentSequence:
-    """What a sentence was inferred from: image and cited reports; and what they make of it."""
+def _support(line: ReportLine, export: Export, image: Dataset) -> ContentSequence:
+    """What a sentence was inferred from: the image and the cited reports; and its marks."""
     support = ContentSequence()
-    support.append(_reference(image, Relation.INFERRED_FROM))
-    for text in citation_lines(line, what):
-        support.append(_inferred("cxr-evidence", "Retrieved report", text))
-    for mark in sentence_marks(line, what):
-        support.append(_inferred("cxr-check", "Check of the sentence", mark))
+    support.append(_image_reference(image, Relation.INFERRED_FROM))
+    for text in citation_lines(line, export):
+        support.append(_inferred_from("cxr-evidence", "Retrieved report", text))
+    for mark in sentence_marks(line, export):
+        support.append(_inferred_from("cxr-check", "Check of the sentence", mark))
     return support
 
 
-def _inferred(code: str, meaning: str, text: str) -> Any:
-    concept = CodedConcept(code, _OWN_CODES, meaning)
+def _inferred_from(code: str, meaning: str, text: str) -> Any:
+    concept = CodedConcept(code, _PRIVATE_SCHEME, meaning)
     return hd.sr.TextContentItem(concept, text, Relation.INFERRED_FROM)
 
 
-def _box(value: str, meaning: str, items: list[Any]) -> Any:
-    """A section: a container under a LOINC heading."""
-    box = hd.sr.ContainerContentItem(
+def _container(value: str, meaning: str, items: list[Any]) -> Any:
+    """A section under a LOINC heading."""
+    container = hd.sr.ContainerContentItem(
         CodedConcept(value, "LN", meaning),
         is_content_continuous=False,
         relationship_type=Relation.CONTAINS,
     )
-    box.ContentSequence = ContentSequence(items)
-    return box
+    container.ContentSequence = ContentSequence(items)
+    return container
 
 
-def _reference(image: Dataset, relation: Any) -> Any:
+def _image_reference(image: Dataset, relation: Any) -> Any:
     return hd.sr.ImageContentItem(
         CodedConcept("121080", "DCM", "Best illustration of finding"),
         image.SOPClassUID,
@@ -160,7 +168,7 @@ def _text(value: str, scheme: str, meaning: str, text: str) -> Any:
 
 
 def _person(signature: Signature) -> str:
-    """A name as PS3.5 6.2.1 writes it: "Roe, Jane" and "Jane Roe" are both Roe^Jane."""
+    """A name in the form of PS3.5 6.2.1: "Roe, Jane" and "Jane Roe" are both Roe^Jane."""
     name = "".join(" " if letter in "\\=^" else letter for letter in signature.name)
     name = " ".join(_CONTROLS.sub(" ", name).split())
     family, comma, given = name.partition(",")
@@ -171,12 +179,12 @@ def _person(signature: Signature) -> str:
     return f"{family.strip()}^{given.strip()}"[:64]
 
 
-def _moment(signature: Signature) -> str:
-    """An ISO time as PS3.5 writes it (VR DT)."""
+def _dicom_datetime(signature: Signature) -> str:
+    """The time of a signature as VR DT."""
     at = datetime.fromisoformat(signature.at)
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).strftime("%Y%m%d%H%M%S%z")
 
 
-def _next_number(image: Dataset) -> int:
-    """A series number behind the image's, within what VR IS and highdicom take."""
+def _series_number(image: Dataset) -> int:
+    """The image's series number plus 900, within the limits of highdicom."""
     return min(max(int(image.SeriesNumber or 0), 0) + 900, 99999)

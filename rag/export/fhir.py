@@ -1,10 +1,10 @@
-"""A draft or a signed report as a FHIR R4 bundle, and the resources it refers to.
+"""A draft or a signed report as a FHIR R4 bundle.
 
-The only importer of fhir.resources, whose models check what is written. Owns the mapping: one
+The only importer of fhir.resources, whose models validate the bundle. Owns the mapping: one
 DiagnosticReport, an Observation for each sentence with its evidence and marks as notes, Patient and
-ImagingStudy from the image's header, the Device that drafted and the Practitioner who signed. Until
-somebody has signed, every resource carries the mark of an AI draft. Ids are made of the draft's, so
-that the final report of a draft is the preliminary one's next version.
+ImagingStudy from the image's header, the drafting Device and the signing Practitioner. Until it is
+signed, every resource is marked as an AI draft. Ids derive from the draft's id, so that the final
+report is the next version of the preliminary one.
 """
 
 import uuid
@@ -20,19 +20,19 @@ from rag.review.reviewed_report import State
 from rag.schema import Section
 
 _STATUS = {State.SIGNED: "final", State.ADDENDUM: "corrected"}
-_IDS = uuid.UUID("0b7cf0f4-6c1f-4c59-8f0c-7a5a3c0e6d51")
+_ID_NAMESPACE = uuid.UUID("0b7cf0f4-6c1f-4c59-8f0c-7a5a3c0e6d51")
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
 _SEX = {"M": "male", "F": "female", "O": "other"}
 
 Resource = dict[str, Any]
 
 
-def write_fhir(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
+def write_fhir(export: Export, header: Dataset, notes: Sequence[str]) -> bytes:
     """The report as JSON, a Bundle of type "collection"."""
-    report = what.report
-    own = what.draft_id or header.SOPInstanceUID
-    kinds = ("report", "patient", "study", "device", "signer")
-    url = {kind: _url(f"{own} {kind}") for kind in kinds}
+    report = export.report
+    report_id = export.draft_id or header.SOPInstanceUID
+    names = ("report", "patient", "study", "device", "signer")
+    url = {kind: _url(f"{report_id} {kind}") for kind in names}
     signer = [{"reference": url["signer"]}] if report.signature else []
     signatures = [report.signature, *(addendum.signature for addendum in report.addenda)]
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -50,10 +50,10 @@ def write_fhir(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
         "derivedFrom": [{"reference": url["study"]}],
     }
     observations = {
-        _url(f"{own} sentence {number}"): {**observation, **sentence}
-        for number, sentence in enumerate(_sentences(what))
+        _url(f"{report_id} sentence {number}"): {**observation, **sentence}
+        for number, sentence in enumerate(_sentence_fields(export))
     }
-    said = [line.text for line in report.lines if line.section is Section.IMPRESSION]
+    impression = [line.text for line in report.lines if line.section is Section.IMPRESSION]
     diagnostic_report = {
         **shared,
         "resourceType": "DiagnosticReport",
@@ -63,11 +63,13 @@ def write_fhir(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
         "code": _code("http://loinc.org", *REPORT),
         "issued": signatures[-1].at if signatures[-1] else now,
         "resultsInterpreter": signer,
-        "result": [{"reference": each} for each in observations],
+        "result": [{"reference": observation_url} for observation_url in observations],
         "imagingStudy": [{"reference": url["study"]}],
-        "conclusion": "\n".join([what.notice, *said, *(each.text for each in report.addenda)]),
+        "conclusion": "\n".join(
+            [export.notice, *impression, *(addendum.text for addendum in report.addenda)]
+        ),
     }
-    remarks = (what.notice, *what.provenance, *what.prediction.warnings, *notes)
+    remarks = (export.notice, *export.provenance, *export.prediction.warnings, *notes)
     resources = {
         url["report"]: diagnostic_report,
         **observations,
@@ -82,35 +84,39 @@ def write_fhir(what: Export, header: Dataset, notes: Sequence[str]) -> bytes:
     if report.signature:
         name = {"text": report.signature.name}
         resources[url["signer"]] = {"resourceType": "Practitioner", "name": [name]}
-    meta = {} if report.signature else {"security": [_AI], "tag": [{"display": what.notice}]}
+    meta = (
+        {}
+        if report.signature
+        else {"security": [_AI_ASSERTED], "tag": [{"display": export.notice}]}
+    )
     bundle = {
         "resourceType": "Bundle",
         "type": "collection",
         "timestamp": now,
         "entry": [
-            {"fullUrl": each, "resource": {**resource, "meta": meta}}
-            for each, resource in resources.items()
+            {"fullUrl": resource_url, "resource": {**resource, "meta": meta}}
+            for resource_url, resource in resources.items()
         ],
     }
-    return Bundle.model_validate(_filled(bundle)).model_dump_json(indent=1).encode()
+    return Bundle.model_validate(_drop_empty(bundle)).model_dump_json(indent=1).encode()
 
 
-_AI = {
+_AI_ASSERTED = {
     "system": f"{_TERMINOLOGY}/v3-ObservationValue",
     "code": "AIAST",
     "display": "Artificial Intelligence asserted",
 }
 
 
-def _sentences(what: Export) -> list[Resource]:
-    """What is each sentence's and each addendum's own in its Observation."""
+def _sentence_fields(export: Export) -> list[Resource]:
+    """The fields of their Observations in which sentences and addenda differ."""
     lines = [
         {
             "code": _code("http://loinc.org", *LOINC[line.section]),
             "valueString": line.text,
-            "note": [{"text": text} for text in support_lines(line, what)],
+            "note": [{"text": text} for text in support_lines(line, export)],
         }
-        for line in what.report.lines
+        for line in export.report.lines
     ]
     addenda = [
         {
@@ -119,7 +125,7 @@ def _sentences(what: Export) -> list[Resource]:
             "performer": [{"display": addendum.signature.name}],
             "issued": addendum.signature.at,
         }
-        for addendum in what.report.addenda
+        for addendum in export.report.addenda
     ]
     return [*lines, *addenda]
 
@@ -166,7 +172,7 @@ def _patient(header: Dataset) -> Resource:
 
 
 def _url(name: str) -> str:
-    return f"urn:uuid:{uuid.uuid5(_IDS, name)}"
+    return f"urn:uuid:{uuid.uuid5(_ID_NAMESPACE, name)}"
 
 
 def _code(system: str, code: str, text: str = "") -> Resource:
@@ -174,14 +180,14 @@ def _code(system: str, code: str, text: str = "") -> Resource:
 
 
 def _date(digits: str) -> str:
-    """A DICOM date in FHIR's form; of a time, the header does not say in which zone it is."""
+    """A DICOM date in FHIR's form. Times are left out, as the header gives no time zone."""
     return f"{digits[:4]}-{digits[4:6]}-{digits[6:]}" if digits else ""
 
 
-def _filled(value: Any) -> Any:
-    """A value without what is empty in it, which FHIR forbids."""
+def _drop_empty(value: Any) -> Any:
+    """Remove empty values, which FHIR forbids."""
     if isinstance(value, dict):
-        return {key: kept for key, item in value.items() if (kept := _filled(item))}
+        return {key: kept for key, item in value.items() if (kept := _drop_empty(item))}
     if isinstance(value, list):
-        return [kept for item in value if (kept := _filled(item))]
+        return [kept for item in value if (kept := _drop_empty(item))]
     return value

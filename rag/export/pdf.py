@@ -1,11 +1,11 @@
-"""A draft or a signed report as PDF: A4 pages that can be searched and copied from.
+"""A draft or a signed report as PDF: A4 pages with searchable text.
 
-The only importer of reportlab. Owns layout and letters; what stands in it is `rag.export.text`'s.
+The only importer of reportlab. Owns layout and fonts; the content comes from `rag.export.text`.
 """
 
 import io
 import unicodedata
-from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -19,12 +19,13 @@ from reportlab.platypus import Paragraph, SimpleDocTemplate
 from rag.export.text import Export, Style, export_blocks
 
 _FONT, _BOLD = "Vera", "VeraBd"
-"""Come with reportlab; the fonts that every reader has know no letter beyond western Europe."""
+"""Come with reportlab; PDF's standard fonts only have western European letters."""
 
 
-def as_pdf(what: Export) -> bytes:
-    """The report as a PDF file; on every page the mark of a draft, or who signed it."""
-    known = _fonts()
+def as_pdf(export: Export) -> bytes:
+    """The content of the PDF file; every page shows the notice, and the signer if signed."""
+    printable = partial(_printable, glyphs=_register_fonts())
+    signature = export.report.signature
     buffer = io.BytesIO()
     document = SimpleDocTemplate(
         buffer,
@@ -34,28 +35,31 @@ def as_pdf(what: Export) -> bytes:
         leftMargin=20 * mm,
         rightMargin=20 * mm,
         title="Chest X-ray report",
-        author=_spelt(what.report.signature.name, known) if what.report.signature else what.notice,
+        author=printable(signature.name) if signature else export.notice,
         creator="cxr-rag",
         invariant=True,
     )
 
-    def furniture(canvas: Any, _: Any) -> None:
+    def draw_header_and_footer(canvas: Any, _: Any) -> None:
         canvas.saveState()
         canvas.setFont(_BOLD, 10)
-        canvas.drawCentredString(A4[0] / 2, A4[1] - 14 * mm, _spelt(what.notice, known))
+        canvas.drawCentredString(A4[0] / 2, A4[1] - 14 * mm, printable(export.notice))
         canvas.setFont(_FONT, 7)
-        canvas.drawString(20 * mm, 11 * mm, _spelt(what.signed or what.notice, known))
+        canvas.drawString(20 * mm, 11 * mm, printable(export.signed or export.notice))
         canvas.drawRightString(A4[0] - 20 * mm, 11 * mm, str(canvas.getPageNumber()))
         canvas.restoreState()
 
-    story = list(_story(what, lambda text: escape(_spelt(text, known))))
-    document.build(story, onFirstPage=furniture, onLaterPages=furniture)
+    styles = _styles()
+    story = [
+        Paragraph(escape(printable(text)), styles[style]) for style, text in export_blocks(export)
+    ]
+    document.build(story, onFirstPage=draw_header_and_footer, onLaterPages=draw_header_and_footer)
     return buffer.getvalue()
 
 
-def _story(what: Export, spelt: Callable[[str], str]) -> Iterator[Any]:
+def _styles() -> dict[Style, ParagraphStyle]:
     body = ParagraphStyle("body", fontName=_FONT, fontSize=10, leading=14, spaceAfter=3)
-    styles = {
+    return {
         Style.TITLE: ParagraphStyle(
             "title", body, fontName=_BOLD, fontSize=15, leading=20, spaceAfter=8
         ),
@@ -63,24 +67,22 @@ def _story(what: Export, spelt: Callable[[str], str]) -> Iterator[Any]:
         Style.SENTENCE: body,
         Style.SMALL: ParagraphStyle("small", body, fontSize=7.5, leading=10),
     }
-    for style, text in export_blocks(what):
-        yield Paragraph(spelt(text), styles[style])
 
 
-def _fonts() -> frozenset[int]:
-    """Register both fonts; the letters they know."""
+def _register_fonts() -> frozenset[int]:
+    """Register both fonts; returns the code points they have glyphs for."""
     for name in (_FONT, _BOLD):
         pdfmetrics.registerFont(TTFont(name, f"{name}.ttf"))
     return frozenset(pdfmetrics.getFont(_FONT).face.charToGlyph)
 
 
-def _spelt(text: str, known: frozenset[int]) -> str:
-    """Text in letters that the font has: accents it lacks fall away, foreign scripts become "?"."""
+def _printable(text: str, glyphs: frozenset[int]) -> str:
+    """Drop accents that the font lacks; other missing letters become "?"."""
 
-    def spell(letter: str) -> str:
-        if ord(letter) in known:
+    def replace(letter: str) -> str:
+        if ord(letter) in glyphs:
             return letter
         plain = unicodedata.normalize("NFKD", letter)[0]
-        return plain if ord(plain) in known else "?"
+        return plain if ord(plain) in glyphs else "?"
 
-    return "".join(map(spell, text))
+    return "".join(map(replace, text))
