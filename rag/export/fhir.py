@@ -30,9 +30,9 @@ Resource = dict[str, Any]
 def write_fhir(export: Export, header: Dataset, notes: Sequence[str]) -> bytes:
     """The report as JSON, a Bundle of type "collection"."""
     report = export.report
-    report_id = export.draft_id or header.SOPInstanceUID
-    names = ("report", "patient", "study", "device", "signer")
-    url = {kind: _url(f"{report_id} {kind}") for kind in names}
+    own_id = export.draft_id or header.SOPInstanceUID
+    kinds = ("report", "patient", "study", "device", "signer")
+    url = {kind: _url(f"{own_id} {kind}") for kind in kinds}
     signer = [{"reference": url["signer"]}] if report.signature else []
     signatures = [report.signature, *(addendum.signature for addendum in report.addenda)]
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -50,7 +50,7 @@ def write_fhir(export: Export, header: Dataset, notes: Sequence[str]) -> bytes:
         "derivedFrom": [{"reference": url["study"]}],
     }
     observations = {
-        _url(f"{report_id} sentence {number}"): {**observation, **sentence}
+        _url(f"{own_id} sentence {number}"): {**observation, **sentence}
         for number, sentence in enumerate(_sentence_fields(export))
     }
     impression = [line.text for line in report.lines if line.section is Section.IMPRESSION]
