@@ -6,6 +6,7 @@ docs/priors.md says how well it does); else it is "cannot tell". Knows no image 
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -35,6 +36,25 @@ class Change(StrEnum):
     WORSE = "worse"
     BETTER = "better"
     CANNOT_TELL = "cannot tell"
+
+
+_CHANGE_PATTERNS = {
+    change: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
+    for change, words in {
+        Change.NEW: r"new|newly|(?:has|have) (?:developed|appeared)|development",
+        Change.RESOLVED: r"no longer|resolved|resolution|cleared|disappeared|removed",
+        Change.WORSE: r"increas\w+|worse\w*|enlarg(?:ing|ement)|larger|progress\w+|more extensive",
+        Change.BETTER: r"decreas\w+|improv\w+|smaller|better|reduc\w+|diminish\w+|regress\w+|less",
+        Change.PERSISTS: r"again|persist\w*|remain\w*|still|continu\w+|residual|re-?demonstrated",
+        # that a finding is as large as before is more than any verdict says
+        Change.CANNOT_TELL: r"unchanged|stable|similar|same|constant|change|recurren\w+",
+    }.items()
+}
+
+
+def stated_changes(text: str) -> frozenset[Change]:
+    """The kinds of change that a sentence speaks of."""
+    return frozenset(change for change, pattern in _CHANGE_PATTERNS.items() if pattern.search(text))
 
 
 class PriorState(StrEnum):

@@ -13,7 +13,7 @@ from encoders.base import CxrImage
 from encoders.eclip.encoder import ImageOutput
 from rag.errors import CalibrationError
 from rag.factory import NO_FINDING_HEAD, NO_OOD_DETECTOR, encoder_folder, fitted_folder
-from rag.screening.encoder_fit import fit_parts, write_parts
+from rag.fitting.fit_heads import fit_parts, write_parts
 from rag.screening.finding_head import load_finding_predictor
 from rag.screening.out_of_distribution import load_ood_detector
 from rag.settings import DraftingSettings, Settings

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rag.errors import CalibrationError, EncoderUnavailableError
+from rag.fitting.fit_heads import auc_table, fit_head, learnable_findings, stated_findings
 from rag.screening.calibration import Auc, Calibration, write_calibration
-from rag.screening.encoder_fit import auc_table, fit_head, learnable_findings, stated_findings
 from rag.screening.finding_head import (
     CALIBRATION_FILE,
     HEAD_FILE,

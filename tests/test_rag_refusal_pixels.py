@@ -13,8 +13,8 @@ from encoders.images.image_io import read_image
 from encoders.packaged_weights import SHIPPED_ENCODER
 from encoders.training.sources.load import read_openi
 from rag.errors import EncoderUnavailableError
+from rag.fitting.ood_detector import fit_ood_detector, fit_threshold, in_pose
 from rag.screening.header import ONLY_LATERAL
-from rag.screening.ood_training import fit_ood_detector, fit_threshold, in_pose
 from rag.screening.out_of_distribution import (
     OOD_DETECTOR_FILE,
     POSES,

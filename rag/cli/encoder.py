@@ -139,9 +139,9 @@ def calibrate(
     settings = read_settings(config)
     from rag.atomic_io import explain_disk_errors
     from rag.factory import encoder_folder, load_encoder
+    from rag.fitting.calibrate import calibration_data, compare_calibrations
     from rag.screening.calibration import fit_calibration, write_calibration
     from rag.screening.finding_head import load_finding_predictor
-    from rag.screening.recalibration import calibration_data, compare_calibrations
     from rag.settings import DraftingSettings
 
     encoder = load_encoder(settings)
@@ -165,7 +165,7 @@ def fit_heads(images: Source, reports: Reports, *, config: Config = "cpu") -> No
     """
     settings = read_settings(config)
     from rag.factory import fitted_folder, load_encoder
-    from rag.screening.encoder_fit import auc_table, fit_parts, write_parts
+    from rag.fitting.fit_heads import auc_table, fit_parts, write_parts
 
     encoder = load_encoder(settings)
     fitted = fit_parts(images, reports, encoder=encoder)

@@ -4,10 +4,9 @@ Such a sentence gives a verdict of `rag.change` on a finding that may be stated 
 no other sentence of a draft may mention an earlier image.
 """
 
-import re
 from collections.abc import Iterable
 
-from rag.change import Change, FindingChange, PriorEvidence
+from rag.change import Change, FindingChange, PriorEvidence, stated_changes
 from rag.report_nlp.statements import ParsedSentence
 from rag.report_reading import sentence_findings
 from rag.schema import PRIOR, Draft, DraftSentence, PredictedFindings
@@ -17,18 +16,6 @@ _TEMPLATES = {
     Change.NEW: "{} is new since the prior study.",
     Change.PERSISTS: "{} is again seen, as in the prior study.",
     Change.RESOLVED: "{} of the prior study is no longer seen.",
-}
-_PATTERNS = {
-    change: re.compile(rf"\b(?:{words})\b", re.IGNORECASE)
-    for change, words in {
-        Change.NEW: r"new|newly|(?:has|have) (?:developed|appeared)|development",
-        Change.RESOLVED: r"no longer|resolved|resolution|cleared|disappeared|removed",
-        Change.WORSE: r"increas\w+|worse\w*|enlarg(?:ing|ement)|larger|progress\w+|more extensive",
-        Change.BETTER: r"decreas\w+|improv\w+|smaller|better|reduc\w+|diminish\w+|regress\w+|less",
-        Change.PERSISTS: r"again|persist\w*|remain\w*|still|continu\w+|residual|re-?demonstrated",
-        # that a finding is as large as before is more than any verdict says
-        Change.CANNOT_TELL: r"unchanged|stable|similar|same|constant|change|recurren\w+",
-    }.items()
 }
 
 
@@ -70,11 +57,6 @@ def add_comparisons(draft: Draft, comparisons: Iterable[DraftSentence]) -> Draft
 def _mentioned(sentence: DraftSentence) -> frozenset[str]:
     stated, denied = sentence_findings(sentence.text)
     return stated | denied
-
-
-def stated_changes(text: str) -> frozenset[Change]:
-    """The kinds of change that a sentence speaks of."""
-    return frozenset(change for change, pattern in _PATTERNS.items() if pattern.search(text))
 
 
 def is_allowed_comparison(sentence: ParsedSentence, allowed: Iterable[DraftSentence]) -> bool:

@@ -9,8 +9,7 @@ votes show it.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rag.change import Change
-from rag.drafting.comparisons import stated_changes
+from rag.change import Change, stated_changes
 from rag.grounding.claims import Entailment, claims_of, compare_with_report
 from rag.grounding.evidence import (
     EvidenceSentence,

@@ -1,6 +1,6 @@
 """Fits the out-of-distribution detector of the shipped encoder.
 
-``python -m rag.screening.ood_training`` writes it to the encoder's folder.
+``python -m rag.fitting.ood_detector`` writes it to the encoder's folder.
 
 The subspace is fitted on training images of Open-I (frontal, lateral) and of NIH (PA, and AP: the
 bedside images of another hospital). The threshold is the score that 99.5 % of the images of each

@@ -1,7 +1,7 @@
 """Fits finding head, calibration and out-of-distribution detector of an encoder.
 
 `cxr-rag fit-heads` fits them on your own images and reports, with patients held back for the
-calibration and the refusal threshold. ``python -m rag.screening.encoder_fit`` fits head and
+calibration and the refusal threshold. ``python -m rag.fitting.fit_heads`` fits head and
 calibration of the shipped encoder on Open-I's training and validation splits; it does not touch the
 published test split.
 
@@ -30,6 +30,8 @@ from encoders.training.dataset import TrainingStudy, build_dataset
 from encoders.training.sources.load import read_openi
 from encoders.training.sources.nih_expert import is_held_back
 from rag.errors import CalibrationError
+from rag.fitting.calibrate import MIN_STUDIES, studies_with_reports, too_few_studies
+from rag.fitting.ood_detector import MAX_POSED, fit_ood_detector, fit_threshold, in_pose
 from rag.image_analysis import ImageAnalysis
 from rag.report_nlp.labeller import LABELS
 from rag.report_reading import report_findings
@@ -40,7 +42,6 @@ from rag.screening.finding_head import (
     FindingHead,
     write_finding_head,
 )
-from rag.screening.ood_training import MAX_POSED, fit_ood_detector, fit_threshold, in_pose
 from rag.screening.out_of_distribution import (
     OOD_DETECTOR_FILE,
     POSES,
@@ -48,7 +49,6 @@ from rag.screening.out_of_distribution import (
     OodDetector,
     write_ood_detector,
 )
-from rag.screening.recalibration import MIN_STUDIES, studies_with_reports, too_few_studies
 
 Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
