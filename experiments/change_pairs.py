@@ -18,7 +18,7 @@ from encoders.base import ImageEncoder
 from encoders.images.image_io import read_image
 from encoders.training.sources.nih_expert import is_held_back
 from encoders.training.sources.settings import NIH_VAL_SHARE
-from rag.change import SUREST
+from rag.change import PROBABILITY_FLOOR
 from rag.screening.calibration import Calibration
 from rag.screening.finding_head import FindingHead
 
@@ -137,7 +137,7 @@ def log_odds(
     measured: Calibration,
 ) -> dict[str, Floats]:
     """The head's calibrated log-odds by image, as the product cuts them off."""
-    limit = np.log((1 - SUREST) / SUREST)
+    limit = np.log((1 - PROBABILITY_FLOOR) / PROBABILITY_FLOOR)
     found: dict[str, Floats] = {}
     for image in chain.from_iterable(patients):
         if image.image_id not in found:

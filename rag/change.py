@@ -1,14 +1,12 @@
-"""What has changed since a prior: by what its report states and what the current image shows.
+"""What became of each finding since the prior, by the prior report and the current probabilities.
 
-Experimental. A verdict is said only where pairs of films of one patient, which nothing was fitted
-on, showed that it is right often enough (`experiments/change.py` fits and measures it,
-docs/priors.md says how well it does); else it is "cannot tell". Knows no image and no draft.
+Experimental. A verdict is given only where it was right often enough on held-out image pairs
+(`experiments/change.py` fits and measures it; results in docs/priors.md), else "cannot tell".
 """
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -24,11 +22,12 @@ from rag.schema import PredictedFindings
 
 CHANGE_FILE = "change.json"
 VERSION = 1
-SUREST = 1e-3
+PROBABILITY_FLOOR = 1e-3
+"""Probabilities are clipped to this and its complement before they become log-odds."""
 
 
 class Change(StrEnum):
-    """What became of a finding. Sentences also say that it is worse or better, verdicts never."""
+    """What became of a finding. Only sentences say worse or better, never verdicts."""
 
     NEW = "new"
     PERSISTS = "persists"
@@ -69,13 +68,13 @@ class PriorState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FindingChange:
-    """One finding then and now.
+    """One finding in the prior and in the current study.
 
     Attributes:
-        finding: CheXpert-14 name, or id of the lexicon.
-        prior_probability: in the prior image, in [0, 1]; None without one, or not predicted.
-        probability: in the current image, in [0, 1]; None where it is not predicted.
-        certainty: probability that the verdict is right, in [0, 1]; None where it cannot be told.
+        finding: CheXpert-14 label, or id of the lexicon.
+        prior_probability: in the prior image, in [0, 1]; None if it was not predicted.
+        probability: in the current image, in [0, 1]; None if it was not predicted.
+        certainty: probability that the verdict is right, in [0, 1]; None for "cannot tell".
     """
 
     finding: str
@@ -87,61 +86,61 @@ class FindingChange:
 
     @property
     def name(self) -> str:
-        """As it is read: "pleural effusion"."""
+        """For display: "pleural effusion"."""
         return self.finding.replace("_", " ").lower()
 
     def __str__(self) -> str:
         """As in "edema: resolved (0.81); prior report: present; image then 0.70, now 0.12"."""
-        sure = "" if self.certainty is None else f" ({self.certainty:.2f})"
-        then, now = (
+        certainty = "" if self.certainty is None else f" ({self.certainty:.2f})"
+        before, now = (
             "not known" if p is None else f"{p:.2f}"
             for p in (self.prior_probability, self.probability)
         )
         report = f"prior report: {self.prior_report}"
-        return f"{self.name}: {self.verdict}{sure}; {report}; image then {then}, now {now}"
+        return f"{self.name}: {self.verdict}{certainty}; {report}; image then {before}, now {now}"
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeModel:
-    """A few numbers, fitted on pairs of films of one patient.
+    """Logistic regressions fitted on pairs of images of one patient.
 
-    The prior image has no weight in them: with it, they told less (docs/experiments.md).
+    The prior image is no input: with it, verdicts were worse (docs/experiments.md).
 
     Attributes:
-        encoder_id: of the encoder whose head made the probabilities.
-        present_now: by what was (absent, present) and finding: bias and slope of the current
-            log-odds for its being there now. Findings that are not here cannot be told.
-        limits: certainty from which a verdict is said; those that are not here never are.
+        encoder_id: of the encoder whose finding head gave the probabilities.
+        present_now: bias and slope of the current log-odds, by prior state ("absent", "present")
+            and finding.
+        limits: lowest certainty at which a verdict is given; a verdict without one never is.
     """
 
     encoder_id: str
     present_now: Mapping[str, Mapping[str, Sequence[float]]]
     limits: Mapping[str, float]
 
-    def verdict(self, finding: str, was: PriorState, probability: float) -> tuple[Change, float]:
-        """What became of a finding that a report stated or did not, and how certain that is.
-
-        Raises:
-            KeyError: it cannot be told of this finding, or not from this state.
-        """
-        state = PriorState.ABSENT if was is PriorState.NOT_MENTIONED else was
+    def verdict(
+        self, finding: str, prior: PriorState, probability: float
+    ) -> tuple[Change, float] | None:
+        """The likeliest change and its certainty; None if this finding or state was not fitted."""
+        state = PriorState.ABSENT if prior is PriorState.NOT_MENTIONED else prior
+        if finding not in self.present_now.get(state, {}):
+            return None
         bias, slope = self.present_now[state][finding]
-        p = min(max(probability, SUREST), 1 - SUREST)
-        there = 1 / (1 + math.exp(-bias - slope * math.log(p / (1 - p))))
+        p = min(max(probability, PROBABILITY_FLOOR), 1 - PROBABILITY_FLOOR)
+        present = 1 / (1 + math.exp(-bias - slope * math.log(p / (1 - p))))
         if state is PriorState.ABSENT:
-            return Change.NEW, there
-        return (Change.PERSISTS, there) if there >= 0.5 else (Change.RESOLVED, 1 - there)
+            return Change.NEW, present
+        return (Change.PERSISTS, present) if present >= 0.5 else (Change.RESOLVED, 1 - present)
 
 
 @dataclass(frozen=True, slots=True)
 class PriorEvidence:
-    """What a prior contributes to a draft. Holds no header and no image.
+    """What a prior contributes to a draft; holds no header and no image.
 
     Attributes:
-        report: its text, without names and without what speaks to a model; empty without one.
-        images: how many of its images were read.
-        days_before: days between it and the image; None where a date is missing.
-        changes: what became of each finding.
+        report: its text, without names and prompt injections; empty without one.
+        images: number of images read.
+        days_before: days from the prior to the current study; None if a date is missing.
+        changes: as `compare_findings` returns them.
     """
 
     report: str = ""
@@ -150,7 +149,7 @@ class PriorEvidence:
     changes: tuple[FindingChange, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Its part of the public JSON object; docs/predictions.md."""
+        """As in docs/predictions.md."""
         return {
             "report": bool(self.report),
             "images": self.images,
@@ -166,7 +165,6 @@ class PriorEvidence:
 
 
 NO_PRIOR_EVIDENCE = PriorEvidence()
-"""Of a study without a prior: nothing is told."""
 
 
 def compare_findings(
@@ -175,63 +173,68 @@ def compare_findings(
     current: PredictedFindings,
     model: ChangeModel | None,
 ) -> tuple[FindingChange, ...]:
-    """What became of each finding that the prior report or either image speaks for.
+    """Compare all findings that the prior report or either image speaks for.
 
     Args:
         report: text of the prior report; None without one.
-        prior: findings of the prior image, for showing; without probabilities where there is none.
+        prior: findings of the prior image, only shown beside the verdict.
         current: findings of the current image.
-        model: of the encoder; None: nothing can be told.
+        model: of the encoder; without one there are no verdicts.
 
     Returns:
-        First what has changed or persists, most certain first, then what cannot be told.
+        Those with a verdict first, the most certain first.
     """
     states = prior_states(report) if report else {}
-    silent = PriorState.NOT_MENTIONED if report else PriorState.NO_REPORT
+    unstated = PriorState.NOT_MENTIONED if report else PriorState.NO_REPORT
     rows = []
     for name in dict.fromkeys((*states, *prior.probabilities, *current.probabilities)):
         if name == NO_FINDING or name in _concepts_with_a_label():
             continue
-        state = states.get(name, silent)
-        now, before = current.probabilities.get(name), prior.probabilities.get(name)
+        state = states.get(name, unstated)
+        probability = current.probabilities.get(name)
         verdict: tuple[Change, float | None] = (Change.CANNOT_TELL, None)
-        if model and now is not None and name not in current.not_assessable:
-            with suppress(KeyError):
-                found, certainty = model.verdict(name, state, now)
-                if certainty >= model.limits.get(found, math.inf):
-                    verdict = found, certainty
-        row = FindingChange(name, state, before, now, *verdict)
-        shown = state in (PriorState.PRESENT, PriorState.POSSIBLE)
-        shown = shown or name in (*prior.positive, *current.positive)
-        if shown or row.verdict is not Change.CANNOT_TELL:
+        if model and probability is not None and name not in current.not_assessable:
+            found = model.verdict(name, state, probability)
+            if found and found[1] >= model.limits.get(found[0], math.inf):
+                verdict = found
+        row = FindingChange(name, state, prior.probabilities.get(name), probability, *verdict)
+        if (
+            row.verdict is not Change.CANNOT_TELL
+            or state in (PriorState.PRESENT, PriorState.POSSIBLE)
+            or name in (*prior.positive, *current.positive)
+        ):
             rows.append(row)
-    rows.sort(key=lambda row: (-(row.certainty or 0), -(row.probability or 0), row.finding))
-    return tuple(sorted(rows, key=lambda row: row.verdict is Change.CANNOT_TELL))
+
+    def rank(row: FindingChange) -> tuple[bool, float, float, str]:
+        unknown = row.verdict is Change.CANNOT_TELL
+        return unknown, -(row.certainty or 0), -(row.probability or 0), row.finding
+
+    return tuple(sorted(rows, key=rank))
 
 
 def prior_states(report: str) -> dict[str, PriorState]:
-    """What a report says of each finding that it mentions; present wins over possible."""
-    read = statements_of(blank_non_image_sections(report))
-    ranked = {
+    """State of each finding that a report mentions; present wins over possible over absent."""
+    statements = statements_of(blank_non_image_sections(report))
+    states = {
         Polarity.NEGATIVE: PriorState.ABSENT,
         Polarity.UNCERTAIN: PriorState.POSSIBLE,
         Polarity.POSITIVE: PriorState.PRESENT,
     }
-    return {s.name: ranked[p] for p in ranked for s in read if s.polarity is p}
+    return {s.name: states[p] for p in states for s in statements if s.polarity is p}
 
 
 @lru_cache(maxsize=1)
 def _concepts_with_a_label() -> frozenset[str]:
-    """Lexicon ids that a CheXpert-14 name stands for."""
-    return frozenset(each.concept for each in findings() if each.label)
+    """Lexicon ids that a CheXpert-14 label covers."""
+    return frozenset(finding.concept for finding in findings() if finding.label)
 
 
 def read_change_model(folder: Path, encoder_id: str) -> ChangeModel | None:
-    """The model in an encoder's folder; None where there is none.
+    """The model in an encoder's folder; None if there is none.
 
     Raises:
-        CalibrationError: it is damaged, or of another version.
-        EncoderUnavailableError: it was made for other weights.
+        CalibrationError: it is damaged, or has another format version.
+        EncoderUnavailableError: it was fitted for another encoder.
     """
     path = folder / CHANGE_FILE
     if not path.is_file():

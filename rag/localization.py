@@ -1,7 +1,4 @@
-"""Where on an image each finding is, if it is there at all: experimental.
-
-Knows the encoder's finding maps and the finding head; draws no conclusion about the report.
-"""
+"""Localises findings with the encoder's finding maps. Experimental."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +19,7 @@ from rag.schema import NOTICE
 from rag.screening.finding_head import FindingPredictor
 from rag.screening.out_of_distribution import FeatureEncoder
 
-CHEXPERT_LABEL_OF = {
+CHEXPERT_LABELS = {
     "Atelectasis": "Atelectasis",
     "Cardiomegaly": "Cardiomegaly",
     "Consolidation": "Consolidation",
@@ -37,10 +34,10 @@ CHEXPERT_LABEL_OF = {
     "Pneumonia": "Pneumonia",
     "Pneumothorax": "Pneumothorax",
 }
-"""CheXpert's label of a finding; what radiologists boxed beside these has none."""
+"""CheXpert label by finding map; other findings that radiologists drew have none."""
 
-POINTING = "pointing.json"
-"""In an encoder's folder: what was measured of its maps, by finding."""
+POINTING_FILE = "pointing.json"
+"""In the encoder's folder: a `MapMeasure` by finding (`python -m experiments.pointing`)."""
 
 _PHRASES = {
     "Effusion": "pleural effusion",
@@ -49,37 +46,33 @@ _PHRASES = {
     "Mass": "lung mass",
     "Nodule": "lung nodule",
 }
-"""How reports say it, where that is not the finding's name."""
+"""How reports name a finding, where that differs from its map's name."""
 
-OUTLINE_SIDE = 96
+_OUTLINE_GRID = 96
 
 _COLUMNS = {Side.RIGHT: (0.0, 0.5), Side.LEFT: (0.5, 1.0), Side.BILATERAL: (0.0, 1.0)}
-"""Of a frontal image, as fractions of its width, by side of the patient."""
+"""Where a side of the patient is on a frontal image, as fractions of its width."""
 
-SHOWN = 4
-"""Findings drawn on an overlay at most."""
-
-_SIDE = 768
+_OVERLAY_PIXELS = 768
 _COLOURS = ("#ffb000", "#4fc3f7", "#ff6e6e", "#8be08b")
 
 
 class MapEncoder(FeatureEncoder, Protocol):
-    """An encoder that shows where it sees findings."""
+    """An encoder with finding maps."""
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What it has maps of."""
+        """Findings in the order of the maps; empty for an encoder without maps."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapMeasure:
-    """What is known of an encoder's map of a finding.
+    """What was measured of one finding map on held-back images.
 
     Attributes:
-        hits, images: on so many per cent of the held-back images the map's peak lay in a
-            radiologist's box (`python -m experiments.pointing`).
-        slope, shift: of the map's highest log-odds, that make a probability where no finding head
-            knows the finding: a logistic regression on held-back images.
+        hits: percentage of images with the map's peak in a radiologist's box.
+        images: number of images.
+        slope, shift: calibrate the map's peak log-odds, for findings that the head lacks.
     """
 
     hits: int
@@ -93,12 +86,12 @@ _UNMEASURED = MapMeasure(0, 0)
 
 
 def read_map_measures(folder: Path | None) -> MapMeasures:
-    """What was measured of an encoder's maps; nothing where its folder does not say.
+    """The measures in an encoder's folder; empty if there are none.
 
     Raises:
         CalibrationError: the file is damaged.
     """
-    path = folder / POINTING if folder else None
+    path = folder / POINTING_FILE if folder else None
     if path is None or not path.is_file():
         return {}
     return read_json(path, dict[str, MapMeasure], hint=RESTORE_HINT)
@@ -106,14 +99,14 @@ def read_map_measures(folder: Path | None) -> MapMeasures:
 
 @dataclass(frozen=True, slots=True)
 class LocatedFinding:
-    """A finding, how likely it is, and where it would be.
+    """A finding with its probability and its most likely place.
 
     Attributes:
-        finding: as radiologists named it who drew boxes.
-        label: CheXpert's label that it belongs to; empty where there is none.
-        probability: of the label by the finding head; of the finding by its map where the head
-            does not know it.
-        region: the most likely place; there is one even where the finding is unlikely.
+        finding: name of the finding map.
+        label: its CheXpert label; empty without one.
+        probability: of the label by the finding head, or of the finding by its map where the head
+            lacks it.
+        region: the most likely place, however unlikely the finding is.
     """
 
     finding: str
@@ -122,7 +115,7 @@ class LocatedFinding:
     region: Region
 
     def to_json(self) -> dict[str, Any]:
-        """Places are fractions of the image: peak [x, y], box [left, top, width, height]."""
+        """As JSON: peak [x, y] and box [left, top, width, height] are fractions of the image."""
         return {
             "finding": self.finding,
             "label": self.label,
@@ -135,7 +128,7 @@ class LocatedFinding:
 def locate_findings(
     encoder: MapEncoder, image: CxrImage, *, head: FindingPredictor | None, measures: MapMeasures
 ) -> list[LocatedFinding]:
-    """Every finding that the encoder has a map of, the most probable first.
+    """All findings that the encoder has maps of, most probable first.
 
     Raises:
         EncoderUnavailableError: the encoder has no maps.
@@ -144,40 +137,36 @@ def locate_findings(
         raise EncoderUnavailableError(
             "this encoder has no finding maps; use the shipped one, or train one with [labelled]"
         )
-    seen = encoder.outputs(image)
-    known = head.predict(seen.vectors[0]).probabilities if head else {}
-    found = [
-        LocatedFinding(
-            name,
-            label,
-            known.get(label, _by_map(log_odds, measures.get(name, _UNMEASURED))),
-            locate(log_odds),
-        )
-        for name, log_odds in zip(encoder.findings, seen.maps[0], strict=True)
-        for label in [CHEXPERT_LABEL_OF.get(name, "")]
-    ]
-    return sorted(found, key=lambda each: -each.probability)
+    outputs = encoder.outputs(image)
+    predicted = head.predict(outputs.vectors[0]).probabilities if head else {}
+    located = []
+    for name, log_odds in zip(encoder.findings, outputs.maps[0], strict=True):
+        label = CHEXPERT_LABELS.get(name, "")
+        by_map = _map_probability(log_odds, measures.get(name, _UNMEASURED))
+        probability = predicted.get(label, by_map)
+        located.append(LocatedFinding(name, label, probability, locate(log_odds)))
+    return sorted(located, key=lambda finding: -finding.probability)
 
 
-def _by_map(log_odds: NDArray[np.float32], measured: MapMeasure) -> float:
-    return float(1 / (1 + np.exp(-(measured.slope * float(log_odds.max()) + measured.shift))))
+def _map_probability(log_odds: NDArray[np.float32], measure: MapMeasure) -> float:
+    return float(1 / (1 + np.exp(-(measure.slope * float(log_odds.max()) + measure.shift))))
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
-    """Where the frontal image would show what a sentence states.
+class FindingOutline:
+    """Contour of where the frontal image would show a stated finding.
 
     Attributes:
-        finding: as radiologists named it who drew boxes.
-        side: how many parts of the image's sides the edges are counted in.
-        edges: straight parts of the contour, (x, y, x, y) each.
-        measured: how often such a place was right; None where nobody has measured it.
+        finding: name of the finding map.
+        grid: number of parts that the image's sides are divided into, the unit of the edges.
+        edges: horizontal and vertical edges of the contour, (x, y, x, y) each.
+        measure: of the finding map; None if it was not measured.
     """
 
     finding: str
-    side: int
+    grid: int
     edges: tuple[tuple[int, int, int, int], ...]
-    measured: MapMeasure | None
+    measure: MapMeasure | None
 
 
 def outline_findings(
@@ -186,42 +175,48 @@ def outline_findings(
     measures: MapMeasures,
     *,
     side: Side = Side.BILATERAL,
-) -> tuple[Outline, ...]:
-    """One for each stated finding that there is a map of; of two maps, the surer one.
+) -> tuple[FindingOutline, ...]:
+    """One outline for each stated finding with a map; of several maps, the one with most certainty.
 
     Args:
-        maps: log-odds by place, float32 [h, w], by finding; of a frontal image.
+        maps: log-odds float32 [h, w] by finding, of a frontal image.
         stated: CheXpert labels and ids of the lexicon.
         measures: of these maps.
-        side: of the patient, where they are stated to be: on a frontal image, left is right.
+        side: of the patient on which the findings are stated; a patient's left is on the right.
     """
     columns = _COLUMNS[side]
-    highest = {finding: _within(log_odds, columns).max() for finding, log_odds in maps.items()}
-    surest: dict[str, str] = {}
+    peaks = {finding: _crop_columns(log_odds, columns).max() for finding, log_odds in maps.items()}
+    chosen: dict[str, str] = {}
     for finding in maps:
-        label = CHEXPERT_LABEL_OF.get(finding, finding.lower())
-        known = surest.get(label)
-        if label in stated and (known is None or highest[finding] > highest[known]):
-            surest[label] = finding
+        label = CHEXPERT_LABELS.get(finding, finding.lower())
+        other = chosen.get(label)
+        if label in stated and (other is None or peaks[finding] > peaks[other]):
+            chosen[label] = finding
     return tuple(
-        Outline(finding, OUTLINE_SIDE, edges, measures.get(finding))
-        for finding in surest.values()
-        for edges in [contour_edges(maps[finding], side=OUTLINE_SIDE, columns=columns)]
+        FindingOutline(
+            finding,
+            _OUTLINE_GRID,
+            contour_edges(maps[finding], side=_OUTLINE_GRID, columns=columns),
+            measures.get(finding),
+        )
+        for finding in chosen.values()
     )
 
 
-def _within(log_odds: NDArray[np.float32], columns: tuple[float, float]) -> NDArray[np.float32]:
+def _crop_columns(
+    log_odds: NDArray[np.float32], columns: tuple[float, float]
+) -> NDArray[np.float32]:
     """The part of a map [h, w] between two fractions of its width."""
-    first, last = (round(part * log_odds.shape[1]) for part in columns)
+    first, last = (round(fraction * log_odds.shape[1]) for fraction in columns)
     return log_odds[:, first:last]
 
 
 def finding_in_region(maps: Mapping[str, NDArray[np.float32]], heat: NDArray[np.float32]) -> str:
-    """The finding that is likely within a region, and hardly likelier elsewhere on the image.
+    """The finding that is likely in a region and not much likelier elsewhere on the image.
 
     Args:
-        maps: log-odds by place, float32 [h, w], by finding; at least one.
-        heat: of the region, float32 [H, W] over the whole image.
+        maps: log-odds float32 [h, w] by finding; at least one.
+        heat: heatmap of the region, float32 [H, W] over the whole image.
     """
 
     def score(finding: str) -> float:
@@ -230,34 +225,34 @@ def finding_in_region(maps: Mapping[str, NDArray[np.float32]], heat: NDArray[np.
             np.linspace(0, side, cells + 1).astype(int)[:-1]
             for side, cells in zip(heat.shape, log_odds.shape, strict=True)
         )
-        warmth = np.maximum.reduceat(np.maximum.reduceat(heat, rows, 0), columns, 1)
-        within = log_odds[warmth >= REGION_THRESHOLD * warmth.max()].max()
-        return float(2 * within - log_odds.max())
+        cell_heat = np.maximum.reduceat(np.maximum.reduceat(heat, rows, 0), columns, 1)
+        peak_inside = log_odds[cell_heat >= REGION_THRESHOLD * cell_heat.max()].max()
+        return float(2 * peak_inside - log_odds.max())
 
     return max(maps, key=score)
 
 
 def opposite_sentences(finding: str) -> tuple[str, str]:
-    """A finding as a report states it and as it denies it."""
+    """A sentence that states a finding, and one that denies it."""
     phrase = _PHRASES.get(finding, finding.lower())
     return f"{phrase.capitalize()}.", f"No {phrase}."
 
 
 def draw_overlay(image: CxrImage, found: Sequence[LocatedFinding]) -> Image.Image:
-    """The image with the boxes and peaks of the most probable findings, and what they are."""
+    """The image with boxes and peaks of the four most probable findings, and a legend."""
     height, width = image.pixels.shape
-    scale = _SIDE / max(height, width)
+    scale = _OVERLAY_PIXELS / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     grey = Image.fromarray((image.pixels.clip(0, 1) * 255).astype(np.uint8)).resize(size)
-    canvas = Image.new("RGB", (size[0], size[1] + 16 * (SHOWN + 2)))
+    canvas = Image.new("RGB", (size[0], size[1] + 16 * (len(_COLOURS) + 2)))
     canvas.paste(grey.convert("RGB"))
     pen = ImageDraw.Draw(canvas)
-    for row, (each, colour) in enumerate(zip(found[:SHOWN], _COLOURS, strict=False)):
-        left, top, across, down = (part * size[at % 2] for at, part in enumerate(each.region.box))
-        x, y = (part * side for part, side in zip(each.region.peak, size, strict=True))
-        pen.rectangle((left, top, left + across, top + down), outline=colour, width=2)
+    for row, (finding, colour) in enumerate(zip(found, _COLOURS, strict=False)):
+        left, top, box_width, box_height = np.multiply(finding.region.box, (*size, *size))
+        x, y = np.multiply(finding.region.peak, size)
+        pen.rectangle((left, top, left + box_width, top + box_height), outline=colour, width=2)
         pen.ellipse((x - 4, y - 4, x + 4, y + 4), outline=colour, width=2)
-        text = f"{each.finding}: {each.probability:.0%}"
+        text = f"{finding.finding}: {finding.probability:.0%}"
         pen.text((6, size[1] + 4 + 16 * row), text, fill=colour)
-    pen.text((6, size[1] + 4 + 16 * SHOWN), f"Experimental. {NOTICE}.", fill="white")
+    pen.text((6, size[1] + 4 + 16 * len(_COLOURS)), f"Experimental. {NOTICE}.", fill="white")
     return canvas

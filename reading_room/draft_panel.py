@@ -160,9 +160,9 @@ def _regions(text: str, prediction: Prediction, map_measures: MapMeasures) -> st
     regions = []
     for outline in outline_findings(prediction.maps, present, map_measures, side=side):
         words = strings.UNMEASURED_REGION.format(outline.finding)
-        if measured := outline.measured:
-            words = strings.FINDING_REGION.format(outline.finding, measured.hits, measured.images)
-        regions.append({"words": words, "side": outline.side, "edges": outline.edges})
+        if measure := outline.measure:
+            words = strings.FINDING_REGION.format(outline.finding, measure.hits, measure.images)
+        regions.append({"words": words, "side": outline.grid, "edges": outline.edges})
     return json.dumps(regions, separators=(",", ":"))
 
 

@@ -108,7 +108,7 @@ def validate_prior(prior: Prior, current: ImageInfo) -> tuple[Prior, tuple[Path 
         raise ActionError(reason) from error
     except (CxrRagError, ImageReadError) as error:
         raise ActionError(str(error)) from error
-    date = checked.made_on.isoformat() if checked.made_on else ""
+    date = checked.study_date.isoformat() if checked.study_date else ""
     return replace(prior, date=date), checked.images
 
 

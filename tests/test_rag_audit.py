@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from rag.atomic_io import write_text_atomic
 from rag.cli.audit import app
-from rag.review.audit import START, AuditError, AuditLog
+from rag.review.audit import GENESIS_HASH, AuditError, AuditLog
 
 LINES = 6
 
@@ -28,7 +28,7 @@ def test_an_untouched_record_is_in_order(log: AuditLog) -> None:
     count, last = log.verify()
     assert count == LINES
     entries = list(log.entries())
-    assert entries[0].before == START
+    assert entries[0].before == GENESIS_HASH
     assert entries[-1].sha256 == last
     assert [entry.number for entry in entries] == list(range(LINES))
 
@@ -85,7 +85,7 @@ def test_a_line_that_was_cut_after_it_was_written_is_not_written_over(log: Audit
 def test_nothing_is_added_to_a_line_that_was_changed(log: AuditLog) -> None:
     with log.path.open("ab") as file:
         file.write(b"what is this?\n")
-    with pytest.raises(AuditError, match="another one is begun"):
+    with pytest.raises(AuditError, match="a new one will be started"):
         log.append("sign", draft="d0", data={"name": "Roe"})
 
 

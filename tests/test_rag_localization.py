@@ -17,7 +17,7 @@ from rag.atomic_io import free_path
 from rag.cli.main import app
 from rag.errors import CalibrationError, EncoderUnavailableError
 from rag.localization import (
-    CHEXPERT_LABEL_OF,
+    CHEXPERT_LABELS,
     MapMeasure,
     draw_overlay,
     finding_in_region,
@@ -84,10 +84,10 @@ def test_the_outline_closes_around_the_place_and_has_the_measured_accuracy() -> 
     (found,) = outline_findings(
         maps_with(Effusion=(10, 3)), {"Pleural Effusion", "pleural_effusion"}, MEASURES
     )
-    assert (found.finding, found.measured) == ("Effusion", MEASURES["Effusion"])
+    assert (found.finding, found.measure) == ("Effusion", MEASURES["Effusion"])
     ends = Counter(point for x, y, u, v in found.edges for point in ((x, y), (u, v)))
     assert set(ends.values()) == {2}  # every edge goes on in another one
-    places = np.array(list(ends)) / found.side
+    places = np.array(list(ends)) / found.grid
     assert places.mean(0) == pytest.approx((3.5 / 14, 10.5 / 14), abs=0.02)
 
 
@@ -98,7 +98,7 @@ def test_the_outline_is_on_the_side_that_the_sentence_names() -> None:
     (left,) = outline_findings(maps, {"Pleural Effusion"}, MEASURES, side=Side.LEFT)
     (right,) = outline_findings(maps, {"Pleural Effusion"}, MEASURES, side=Side.RIGHT)
     assert {*left.edges, *right.edges} == set(both[0].edges)
-    assert min(x for x, *_ in left.edges) > left.side / 2 > max(x for x, *_ in right.edges)
+    assert min(x for x, *_ in left.edges) > left.grid / 2 > max(x for x, *_ in right.edges)
 
 
 def test_the_outline_of_a_side_is_around_the_peak_of_that_side() -> None:
@@ -108,7 +108,7 @@ def test_the_outline_of_a_side_is_around_the_peak_of_that_side() -> None:
     log_odds[9:13, 10:13] = 3.0
     maps = {"Effusion": log_odds}
     (right,) = outline_findings(maps, {"Pleural Effusion"}, MEASURES, side=Side.RIGHT)
-    edges = np.array(right.edges) / right.side
+    edges = np.array(right.edges) / right.grid
     assert edges.min(0)[:2] == pytest.approx((1 / 14, 9 / 14), abs=0.04)
     assert edges.max(0)[2:] == pytest.approx((4 / 14, 13 / 14), abs=0.04)
 
@@ -118,7 +118,7 @@ def test_what_is_not_stated_or_has_no_map_has_no_outline() -> None:
     maps["Mass"][5, 5] = 4.0
     assert outline_findings(maps, {"Support Devices"}, MEASURES) == ()
     (surer,) = outline_findings(maps, {"Lung Lesion"}, MEASURES)
-    assert (surer.finding, surer.measured) == ("Mass", None)
+    assert (surer.finding, surer.measure) == ("Mass", None)
 
 
 def test_a_region_is_of_the_finding_that_is_likely_there_and_not_elsewhere() -> None:
@@ -138,7 +138,7 @@ def test_measures_lie_in_the_encoders_folder(tmp_path: Path) -> None:
 
 
 def test_labels_are_chexpert_s() -> None:
-    assert set(CHEXPERT_LABEL_OF.values()) <= set(LABELS)
+    assert set(CHEXPERT_LABELS.values()) <= set(LABELS)
 
 
 def test_an_encoder_without_maps_says_what_to_do() -> None:

@@ -222,7 +222,7 @@ def test_documents_need_a_dicom_image(room: Room, drafted: Session, tmp_path: Pa
 
 
 def test_replay_rebuilds_the_prompt_byte_for_byte(room: Room, drafted: Session) -> None:
-    made = replay(room.audit, drafted.draft_id, store=room.store)
+    made = replay(room.audit, drafted.draft_id, index=room.store)
     assert made.is_identical
     assert tuple(made.prompt.messages) == drafted.prediction.messages
     assert made.answer == drafted.prediction.answer

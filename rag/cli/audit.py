@@ -63,7 +63,7 @@ def replay(
     settings = read_settings(config)
     with ReportIndex(settings.index_dir, url=settings.chroma_url) as index:
         replayed = replay_draft(
-            _log(config, file), record, store=index, templates=template_folder(settings)
+            _log(config, file), record, index=index, templates=template_folder(settings)
         )
     for role, content in replayed.prompt.messages:
         typer.echo(f"--- {role}\n{content}")
@@ -71,7 +71,9 @@ def replay(
     for difference in replayed.differences:
         typer.echo(difference, err=True)
     verdict = "identical" if replayed.is_identical else "NOT the prompt that was sent"
-    typer.echo(f"{verdict}: recorded {replayed.recorded}, now {replayed.prompt.sha256}", err=True)
+    typer.echo(
+        f"{verdict}: recorded {replayed.recorded_sha256}, now {replayed.prompt.sha256}", err=True
+    )
     if not replayed.is_identical:
         sys.exit(EXIT_FAILED)
 

@@ -1,14 +1,12 @@
-"""The audit record: one line an event, each sealed with the line before, never changed.
+"""The audit record: an append-only file of JSON lines, chained by their hashes.
 
-Owns the file's form, appending and verifying. `rag.review.replay` makes prompts again from it. A
-line is JSON: its number, time, the draft it belongs to, what happened, and two hashes; the second
-is the SHA-256 of the line without it, so that a changed, removed or moved line breaks the chain. A
-small file beside it names the last line, so that a cut end is noticed too. Somebody who may write
-both files can write a whole new chain: note the last hash elsewhere (`cxr-rag audit verify` prints
-it).
+Owns the file format, appending and verifying. Each line has its SHA-256 and that of the line
+before, so a changed, removed or moved line breaks the chain; a head file beside it names the last
+line, so a truncated record is noticed too. Whoever can write both files can forge a whole chain:
+note the last hash elsewhere (`cxr-rag audit verify` prints it).
 
-What is written is decided by `draft_event` and by callers: hashes, ids, the model's words and the
-reader's, never a pixel, a header value or an image's file name.
+`draft_event` and the callers decide what is written: hashes, ids, the words of model and reader,
+never a pixel, a header value or an image's file name.
 """
 
 import hashlib
@@ -29,25 +27,25 @@ from rag.errors import CxrRagError
 from rag.prediction import Prediction
 from rag.schema import Section
 
-START = "0" * 64
-"""The hash before the first line."""
+GENESIS_HASH = "0" * 64
+"""What the first line has as the hash of the line before."""
 
 
 class AuditError(CxrRagError):
-    """The record cannot be written, or is not what was written."""
+    """The record cannot be written, or was changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One line of the record.
+    """One line of the record; the attributes are its JSON keys.
 
     Attributes:
-        number: from 0, without a gap.
-        at: ISO 8601 with its offset.
-        draft: id of the draft it belongs to.
+        number: from 0, without gaps.
+        at: ISO 8601 with UTC offset.
+        draft: id of the draft.
         event: "draft", "region", "edit", "sign", "addendum", "export".
-        data: what happened.
-        before, sha256: hash of the line before, and of this one.
+        data: details of the event.
+        before, sha256: hashes of the line before and of this one.
     """
 
     number: int
@@ -60,10 +58,10 @@ class AuditEntry:
 
 
 class AuditLog:
-    """An append-only file that several threads and processes may write to.
+    """The record's file; several threads and processes may append to it.
 
     Args:
-        path: the file; it and its folder are made when first written to, for the owner's eyes.
+        path: created at the first append, readable by its owner only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,10 +69,10 @@ class AuditLog:
         self._head = path.with_suffix(".head")
 
     def append(self, event: str, *, draft: str, data: Mapping[str, Any]) -> AuditEntry:
-        """Write one event and wait until it is on the disk.
+        """Append one event and wait until it is on the disk.
 
         Raises:
-            AuditError: it could not be written; nothing must go on as if it had been.
+            AuditError: it could not be written; the caller must not go on.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -87,17 +85,17 @@ class AuditLog:
             ) from error
 
     def _append(self, event: str, draft: str, data: Mapping[str, Any]) -> AuditEntry:
-        last, end = self._end()
+        last, end = self._last_entry()
         values: dict[str, Any] = {
             "number": last.number + 1 if last else 0,
             "at": datetime.now().astimezone().isoformat(timespec="milliseconds"),
             "draft": draft,
             "event": event,
             "data": dict(data),
-            "before": last.sha256 if last else START,
+            "before": last.sha256 if last else GENESIS_HASH,
         }
-        seal = _sha256(_plain(values))
-        line = memoryview(_plain({**values, "sha256": seal}) + b"\n")
+        sha256 = _sha256(_canonical_json(values))
+        line = memoryview(_canonical_json({**values, "sha256": sha256}) + b"\n")
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.ftruncate(descriptor, end)
@@ -106,41 +104,45 @@ class AuditLog:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        write_text_atomic(self._head, f"{values['number']} {seal}\n")
-        return AuditEntry(**values, sha256=seal)
+        write_text_atomic(self._head, f"{values['number']} {sha256}\n")
+        return AuditEntry(**values, sha256=sha256)
 
-    def _end(self) -> tuple[AuditEntry | None, int]:
-        """The last line, and the size up to its end: a crash may have cut another one short."""
+    def _last_entry(self) -> tuple[AuditEntry | None, int]:
+        """The last complete line, and the offset of its end: a crash may have cut off a later one.
+
+        Raises:
+            AuditError: it was changed after it was written.
+        """
         if not self.path.exists() or not self.path.stat().st_size:
             return None, 0
         with self.path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
             end, size = content.rfind(b"\n") + 1, len(content)
             line = content[content.rfind(b"\n", 0, end - 1) + 1 : end]
-        entry = _entry(line)
-        # what a crash cut short was never sealed
-        cut = end < size and self._sealed()[0] > (entry.number if entry else -1)
-        if cut or (end and entry is None):
+        entry = _parse(line)
+        # a line that a crash cut off is not in the head file
+        truncated = end < size and self._read_head()[0] > (entry.number if entry else -1)
+        if truncated or (end and entry is None):
             raise AuditError(
                 f"the last line of the audit record {self.path} was changed: move the record to a "
-                "safe place, and another one is begun"
+                "safe place, and a new one will be started"
             )
         return entry, end
 
     def entries(self) -> Iterator[AuditEntry]:
-        """All whole lines, in order; verifies nothing."""
-        return filter(None, self._lines())
+        """All valid lines in order, not verified."""
+        return filter(None, self._parsed_lines())
 
-    def _lines(self) -> Iterator[AuditEntry | None]:
-        """Each whole line; None where it is none of a record."""
+    def _parsed_lines(self) -> Iterator[AuditEntry | None]:
+        """Each complete line; None if it is no entry."""
         if self.path.exists():
             with self.path.open("rb") as file:
-                yield from (_entry(line) for line in file if line.endswith(b"\n"))
+                yield from (_parse(line) for line in file if line.endswith(b"\n"))
 
     def entries_of(self, draft: str) -> list[AuditEntry]:
-        """The lines of one draft, by its id or the unambiguous beginning of it.
+        """The entries of one draft, by its id or an unambiguous prefix.
 
         Raises:
-            AuditError: there is no such draft, or there are several.
+            AuditError: no draft, or several, have this prefix.
         """
         found = [entry for entry in self.entries() if entry.draft.startswith(draft)]
         ids = {entry.draft for entry in found}
@@ -150,36 +152,36 @@ class AuditLog:
         return found
 
     def verify(self) -> tuple[int, str]:
-        """Check every line.
+        """Verify every line.
 
         Returns:
-            How many lines there are, and the last hash.
+            Number of lines, and the last hash.
 
         Raises:
-            AuditError: a line was changed, removed, moved, added, or cut off; its number is named.
+            AuditError: names the line that was changed, removed, moved, added or cut off.
         """
-        before, count = START, 0
-        with ExitStack() as held:
-            with suppress(OSError):  # one that cannot be written to has no writers
-                held.enter_context(FileLock(self.path.with_suffix(".lock")))
-            for count, entry in enumerate(self._lines(), 1):
-                before = _check(entry, count, before)
-            self._check_end(count, before)
-        return count, before
+        sha256, count = GENESIS_HASH, 0
+        with ExitStack() as lock:
+            with suppress(OSError):  # a record in a read-only folder has no writers
+                lock.enter_context(FileLock(self.path.with_suffix(".lock")))
+            for count, entry in enumerate(self._parsed_lines(), 1):
+                sha256 = _verify_entry(entry, count, before=sha256)
+            self._verify_end(count, sha256)
+        return count, sha256
 
-    def _sealed(self) -> tuple[int, str]:
-        """Number and hash of the line that was written last; -1 where none was."""
+    def _read_head(self) -> tuple[int, str]:
+        """Number and hash of the line written last; -1 if none was."""
         head = self._head.read_text(encoding="ascii") if self._head.exists() else ""
-        number, _, seal = head.strip().partition(" ")
-        return int(number or -1), seal
+        number, _, sha256 = head.strip().partition(" ")
+        return int(number or -1), sha256
 
-    def _check_end(self, count: int, last: str) -> None:
-        if self.path.exists() and self._end()[1] < self.path.stat().st_size:
+    def _verify_end(self, count: int, last: str) -> None:
+        if self.path.exists() and self._last_entry()[1] < self.path.stat().st_size:
             raise AuditError(f"the last line of {self.path} is cut short: a crash while writing it")
-        number, seal = self._sealed()
+        number, sha256 = self._read_head()
         if count and number < 0:
-            raise AuditError(f"{self._head} is missing: whether the end was cut is not known")
-        if number >= 0 and (number, seal) != (count - 1, last):
+            raise AuditError(f"{self._head} is missing: lines at the end may have been removed")
+        if number >= 0 and (number, sha256) != (count - 1, last):
             raise AuditError(
                 f"line {number + 1} was written last, the file ends with {count}: lines at "
                 "the end were removed or added"
@@ -189,13 +191,13 @@ class AuditLog:
 def draft_event(
     prediction: Prediction, *, images: Sequence[str], indication: str, ruled_out: Sequence[str]
 ) -> dict[str, Any]:
-    """What is kept of a draft: enough to make its prompt again, and to see what was answered.
+    """Data of a "draft" event: enough to render its prompt again and to see the answer.
 
     Args:
         prediction: the finished draft, or why there is none.
         images: SHA-256 of each image's bytes.
-        indication: as it stood in the prompt.
-        ruled_out: report ids the reader had called irrelevant.
+        indication: as in the prompt.
+        ruled_out: ids of reports that the reader had ruled out.
     """
     check = prediction.check
     return {
@@ -230,33 +232,32 @@ def draft_event(
             for section in Section
             for sentence in prediction.draft.section(section)
         ],
-        "verdicts": [each.verdict.value for each in check.sentences] if check else [],
+        "verdicts": [sentence.verdict.value for sentence in check.sentences] if check else [],
         "seconds": {stage: round(value, 4) for stage, value in prediction.seconds.items()},
     }
 
 
-def _check(entry: AuditEntry | None, place: int, before: str) -> str:
-    """The hash of a line that is whole, and follows the one with the hash ``before``."""
+def _verify_entry(entry: AuditEntry | None, line: int, *, before: str) -> str:
+    """The hash of an unchanged entry that follows the one with the hash ``before``."""
     values = asdict(entry) if entry else {}
-    if entry is None or values.pop("sha256") != _sha256(_plain(values)):
-        raise AuditError(f"line {place} was changed: its hash does not fit its content")
-    if entry.number != place - 1 or entry.before != before:
+    if entry is None or values.pop("sha256") != _sha256(_canonical_json(values)):
+        raise AuditError(f"line {line} was changed: its hash does not fit its content")
+    if entry.number != line - 1 or entry.before != before:
         raise AuditError(
-            f"line {place} does not follow the one before it: a line was removed, added or moved"
+            f"line {line} does not follow the one before it: a line was removed, added or moved"
         )
     return entry.sha256
 
 
-def _entry(line: bytes) -> AuditEntry | None:
-    """A line, if it is one."""
+def _parse(line: bytes) -> AuditEntry | None:
     try:
         return AuditEntry(**json.loads(line))
     except (ValueError, TypeError):
         return None
 
 
-def _plain(values: Mapping[str, Any]) -> bytes:
-    """The one way to write a line: sorted keys, no blanks, ASCII."""
+def _canonical_json(values: Mapping[str, Any]) -> bytes:
+    """Sorted keys, no spaces, ASCII: equal values have equal hashes."""
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode(
         "ascii"
     )

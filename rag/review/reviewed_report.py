@@ -1,7 +1,7 @@
-"""A draft in the hands of its reader: decided sentence by sentence, signed, then only added to.
+"""A draft under review: edited sentence by sentence, signed, then extended only by addenda.
 
-Owns the states (draft, edited, signed, addendum) and what may be done in each. Every step gives a
-new `ReviewedReport`; nothing is changed in place. Knows no page, no file and no store.
+Owns the states of a report and what each allows. Reports are immutable: every step returns a new
+one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,16 +11,16 @@ from enum import StrEnum
 from rag.errors import CxrRagError
 from rag.schema import Draft, DraftSentence, Section
 
-LONGEST_SENTENCE = 2000
-"""Characters; a whole report pasted into one sentence is refused."""
+_MAX_SENTENCE_CHARS = 2000
+"""A whole report pasted into one sentence is refused."""
 
 
 class ReviewError(CxrRagError):
-    """A step that a report in this state does not allow."""
+    """The report does not allow this step."""
 
 
 class State(StrEnum):
-    """How far a report has come; the first three in this order, addenda any number of times."""
+    """How far the review of a report has come."""
 
     DRAFT = "draft"
     EDITED = "edited"
@@ -29,7 +29,7 @@ class State(StrEnum):
 
 
 class Decision(StrEnum):
-    """What the reader made of a sentence."""
+    """The reader's decision about a sentence."""
 
     OPEN = "open"
     ACCEPTED = "accepted"
@@ -42,10 +42,9 @@ class ReportLine:
     """One sentence of the report.
 
     Attributes:
-        key: its number for life, whatever is added or removed around it.
-        text: as it stands now.
-        sources: reports it rests on; none for what the reader wrote.
-        drafted: as the model drafted it, empty where the reader added it.
+        key: identifies the sentence in this report, whatever is added or removed.
+        sources: ids of the reports it cites; none for the reader's own words.
+        drafted: the drafted text; empty if the reader added the sentence.
     """
 
     key: int
@@ -58,7 +57,7 @@ class ReportLine:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Who answers for a text, and since when (ISO 8601 with its offset)."""
+    """Who signed, and when (ISO 8601 with UTC offset)."""
 
     name: str
     at: str
@@ -66,7 +65,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Addendum:
-    """What was added to a signed report."""
+    """Text added to a signed report."""
 
     text: str
     signature: Signature
@@ -74,12 +73,12 @@ class Addendum:
 
 @dataclass(frozen=True, slots=True)
 class ReviewedReport:
-    """The report as it stands.
+    """A report in some state of review.
 
     Attributes:
         lines: in reading order, findings first.
-        drafted: how many sentences the model drafted; to know whether one was removed.
-        next_key: of the next line.
+        drafted: number of drafted sentences, by which a removal is noticed.
+        next_key: for the next added line.
     """
 
     lines: tuple[ReportLine, ...] = ()
@@ -90,7 +89,7 @@ class ReviewedReport:
 
     @classmethod
     def from_draft(cls, draft: Draft) -> "ReviewedReport":
-        """A draft that nobody has decided on."""
+        """The report of a draft that nobody has reviewed."""
         sentences = [(section, item) for section in Section for item in draft.section(section)]
         lines = tuple(
             ReportLine(key, section, item.text, item.sources, drafted=item.text)
@@ -100,15 +99,15 @@ class ReviewedReport:
 
     @property
     def state(self) -> State:
-        """How far it has come."""
+        """State, derived from signature, addenda and lines."""
         if self.signature:
             return State.ADDENDUM if self.addenda else State.SIGNED
-        untouched = all(line.decision is Decision.OPEN for line in self.lines)
-        return State.DRAFT if untouched and len(self.lines) == self.drafted else State.EDITED
+        is_untouched = self.open_lines == self.lines and len(self.lines) == self.drafted
+        return State.DRAFT if is_untouched else State.EDITED
 
     @property
     def open_lines(self) -> tuple[ReportLine, ...]:
-        """Sentences that wait for a decision."""
+        """Lines without a decision."""
         return tuple(line for line in self.lines if line.decision is Decision.OPEN)
 
     def section(self, section: Section) -> tuple[ReportLine, ...]:
@@ -116,7 +115,7 @@ class ReviewedReport:
         return tuple(line for line in self.lines if line.section is section)
 
     def as_draft(self) -> Draft:
-        """Its sentences as a draft: what `rag.grounding.check_draft` reads."""
+        """The sentences as a draft, for `rag.grounding.check_draft`."""
 
         def sentences(section: Section) -> tuple[DraftSentence, ...]:
             return tuple(DraftSentence(line.text, line.sources) for line in self.section(section))
@@ -127,7 +126,7 @@ class ReviewedReport:
         """A line by its key.
 
         Raises:
-            ReviewError: there is none; somebody else may have removed it.
+            ReviewError: there is none.
         """
         found = next((line for line in self.lines if line.key == key), None)
         if found is None:
@@ -137,20 +136,19 @@ class ReviewedReport:
         return found
 
     def accept(self, keys: Iterable[int]) -> "ReviewedReport":
-        """These sentences stand as they are."""
-        self._must_be_open()
-        wanted = {self.line(key).key for key in keys}
-
-        def decided(line: ReportLine) -> ReportLine:
-            is_wanted = line.key in wanted and line.decision is Decision.OPEN
-            return replace(line, decision=Decision.ACCEPTED) if is_wanted else line
-
-        return replace(self, lines=tuple(map(decided, self.lines)))
+        """Accept open sentences; others keep their decision."""
+        self._require_unsigned()
+        accepted = {self.line(key) for key in keys} & set(self.open_lines)
+        lines = tuple(
+            replace(line, decision=Decision.ACCEPTED) if line in accepted else line
+            for line in self.lines
+        )
+        return replace(self, lines=lines)
 
     def edit(self, key: int, text: str, *, sources: tuple[str, ...] = ()) -> "ReviewedReport":
-        """The reader's own words for a sentence; the same words are an acceptance."""
-        self._must_be_open()
-        line, text = self.line(key), _usable(text)
+        """Replace a sentence's text; with the drafted text this accepts it."""
+        self._require_unsigned()
+        line, text = self.line(key), _clean_sentence(text)
         if text == line.drafted or (text == line.text and line.decision is not Decision.OPEN):
             decision = Decision.ACCEPTED if line.drafted == text else line.decision
         else:
@@ -159,31 +157,27 @@ class ReviewedReport:
         return replace(self, lines=tuple(new if old.key == key else old for old in self.lines))
 
     def remove(self, key: int) -> "ReviewedReport":
-        """Without this sentence."""
-        self._must_be_open()
-        gone = self.line(key)
-        return replace(self, lines=tuple(line for line in self.lines if line is not gone))
+        """Remove a sentence."""
+        self._require_unsigned()
+        removed = self.line(key)
+        return replace(self, lines=tuple(line for line in self.lines if line is not removed))
 
     def add(
         self, section: Section, text: str, *, sources: tuple[str, ...] = ()
     ) -> "ReviewedReport":
-        """A sentence of the reader's at the end of a section."""
-        self._must_be_open()
-        new = ReportLine(self.next_key, section, _usable(text), sources, Decision.ADDED)
-        lines = tuple(
-            line
-            for each in Section
-            for line in (*self.section(each), *((new,) if each is section else ()))
-        )
-        return replace(self, lines=lines, next_key=self.next_key + 1)
+        """Add the reader's own sentence at the end of a section."""
+        self._require_unsigned()
+        new = ReportLine(self.next_key, section, _clean_sentence(text), sources, Decision.ADDED)
+        lines = [line for one in Section for line in (*self.lines, new) if line.section is one]
+        return replace(self, lines=tuple(lines), next_key=self.next_key + 1)
 
     def sign(self, signature: Signature) -> "ReviewedReport":
-        """Lock the text under a name.
+        """Sign and lock the text.
 
         Raises:
-            ReviewError: no name, nothing to sign, or a sentence that nobody decided on.
+            ReviewError: there is no name, no sentence, or a sentence without a decision.
         """
-        self._must_be_open()
+        self._require_unsigned()
         if not signature.name.strip():
             raise ReviewError("a signature needs a name: type yours")
         if not self.lines:
@@ -196,7 +190,7 @@ class ReviewedReport:
         return replace(self, signature=signature)
 
     def add_addendum(self, text: str, signature: Signature) -> "ReviewedReport":
-        """Add to a signed report.
+        """Add an addendum to a signed report.
 
         Raises:
             ReviewError: it is not signed yet, or there is no text or no name.
@@ -205,9 +199,9 @@ class ReviewedReport:
             raise ReviewError("the report is not signed yet: edit it instead of adding to it")
         if not signature.name.strip():
             raise ReviewError("an addendum needs a name: type yours")
-        return replace(self, addenda=(*self.addenda, Addendum(_usable(text), signature)))
+        return replace(self, addenda=(*self.addenda, Addendum(_clean_sentence(text), signature)))
 
-    def _must_be_open(self) -> None:
+    def _require_unsigned(self) -> None:
         if self.signature is not None:
             raise ReviewError(
                 f"the report was signed by {self.signature.name} and is locked: write an addendum"
@@ -216,7 +210,7 @@ class ReviewedReport:
 
 @dataclass(frozen=True, slots=True)
 class LineChange:
-    """What one step did to one sentence."""
+    """Change of one sentence; recorded in the audit record."""
 
     what: str
     """"accepted", "edited", "added", "removed" or "reopened"."""
@@ -227,31 +221,36 @@ class LineChange:
 
 
 def line_changes(before: ReviewedReport, after: ReviewedReport) -> Iterator[LineChange]:
-    """How two states of a report differ, sentence by sentence."""
-    old = {line.key: line for line in before.lines}
-    new = {line.key: line for line in after.lines}
-    for key, line in old.items():
-        if key not in new:
+    """Differences between two states of a report, by sentence."""
+    old_lines = {line.key: line for line in before.lines}
+    new_lines = {line.key: line for line in after.lines}
+    for key, line in old_lines.items():
+        if key not in new_lines:
             yield LineChange("removed", key, line.section, before=line.text)
-    for key, line in new.items():
-        was = old.get(key)
-        if was is None:
-            yield LineChange("added", key, line.section, after=line.text)
-        elif was != line:
-            reopened = line.decision is Decision.OPEN and was.decision is not Decision.OPEN
-            what = "reopened" if reopened else line.decision.value
-            what = "edited" if was.text != line.text and not reopened else what
-            yield LineChange(what, key, line.section, before=was.text, after=line.text)
+    for key, new in new_lines.items():
+        old = old_lines.get(key)
+        if old is None:
+            yield LineChange("added", key, new.section, after=new.text)
+        elif old != new:
+            if new.decision is Decision.OPEN and old.decision is not Decision.OPEN:
+                what = "reopened"
+            else:
+                what = "edited" if old.text != new.text else new.decision.value
+            yield LineChange(what, key, new.section, before=old.text, after=new.text)
 
 
-def _usable(text: str) -> str:
-    """Text in one line; nothing, or far too much, is refused."""
+def _clean_sentence(text: str) -> str:
+    """Text on one line.
+
+    Raises:
+        ReviewError: it is empty or too long.
+    """
     text = " ".join(text.split())
     if not text:
         raise ReviewError("a sentence needs words; to take it out, remove it")
-    if len(text) > LONGEST_SENTENCE:
+    if len(text) > _MAX_SENTENCE_CHARS:
         raise ReviewError(
-            f"{len(text)} characters are more than the {LONGEST_SENTENCE} of one sentence; "
+            f"{len(text)} characters are more than the {_MAX_SENTENCE_CHARS} of one sentence; "
             "add them as several"
         )
     return text
