@@ -116,8 +116,8 @@ def print_text_measures(studies: int) -> None:
     texts = [(" ".join(report(generator)), " ".join(report(generator))) for _ in range(studies)]
     pairs = [Pair(str(at), *both) for at, both in enumerate(texts)]
     setup = Setup(COCO_PTB, tuple(pair.reference for pair in pairs))
-    references = {p.study_id: [COCO_PTB.joined(p.reference)] for p in pairs}
-    drafts = {p.study_id: [COCO_PTB.joined(p.draft)] for p in pairs}
+    references = {p.study_id: [COCO_PTB.clean(p.reference)] for p in pairs}
+    drafts = {p.study_id: [COCO_PTB.clean(p.draft)] for p in pairs}
     theirs: dict[str, Callable[[], object]] = {
         "bleu": lambda: Bleu(4).compute_score(references, drafts, verbose=0),
         "rouge": lambda: Rouge().compute_score(references, drafts),

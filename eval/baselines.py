@@ -1,8 +1,8 @@
 """Trivial baselines that every system must beat.
 
-constant: the most common training report for every study. random: any training report.
-top-1 copied: the report of the nearest evidence, as it stands. oracle top-1: the training report
-that agrees best with the reference, which no system can know: the ceiling of copying.
+constant: the most common training report for every study. random: a random training report. top-1
+copied: the nearest evidence report, verbatim. oracle top-1: the training report closest to the
+reference, which no system can know: the upper bound of copying.
 """
 
 import random
@@ -18,7 +18,7 @@ from eval.study_set import Run, StudySet
 
 CONSTANT, RANDOM, TOP_1, ORACLE = "constant", "random", "top-1 copied", "oracle top-1"
 BASELINES = (CONSTANT, RANDOM, TOP_1, ORACLE)
-"""Names that no run may have."""
+"""Reserved names: no run may have one."""
 
 _Pool = Sequence[tuple[str, str]]
 """Patient and text of each report that can be copied."""
@@ -26,12 +26,11 @@ _Pool = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """Runs to print beside a system.
+    """Baseline runs.
 
     Attributes:
-        runs: those that could be made.
         source: where their texts come from, for the table's caption.
-        missing: why the others could not.
+        missing: reasons for the baselines that could not be made, by name.
     """
 
     runs: tuple[Run, ...]
@@ -47,16 +46,16 @@ def make_baselines(
     words: Callable[[str], list[str]],
     seed: int,
 ) -> Baselines:
-    """The trivial runs for a study set.
+    """Baselines for a study set.
 
-    Without training data the texts come from the other patients' references: a little kinder to
-    the baselines, since such texts are of the scored data itself.
+    Without training data the texts come from the other patients' references, which favours the
+    baselines a little.
 
     Args:
-        study_set: what is scored.
-        run: the system, for the reports its evidence names.
+        study_set: the scored studies.
+        run: the system, for its evidence.
         train: the training data.
-        words: cleaning that the oracle compares by.
+        words: splits a text for the oracle's comparison.
         seed: of the random report.
     """
     source = "the training reports" if train else "the references of the other patients"
@@ -66,46 +65,46 @@ def make_baselines(
     pool = [(s.patient, s.text(study_set.scope)) for s in studies]
     pool = [(patient, text) for patient, text in pool if text]
     drafts = {
-        CONSTANT: _constant(study_set, pool),
-        RANDOM: _random(study_set, pool, seed),
-        TOP_1: _nearest(study_set, run, train),
-        ORACLE: _oracle(study_set, pool, words),
+        CONSTANT: _constant_drafts(study_set, pool),
+        RANDOM: _random_drafts(study_set, pool, seed),
+        TOP_1: _nearest_drafts(study_set, run, train),
+        ORACLE: _oracle_drafts(study_set, pool, words),
     }
-    runs = [_copied(name, study_set, texts) for name, texts in drafts.items() if any(texts)]
+    runs = [_make_run(name, study_set, texts) for name, texts in drafts.items() if any(texts)]
     missing = {
         name: "the predictions do not say which report was nearest (evidence)"
         if name == TOP_1
-        else f"{source} hold no report of another patient"
+        else f"{source} have no report of another patient"
         for name, texts in drafts.items()
         if not any(texts)
     }
     return Baselines(tuple(runs), source, missing)
 
 
-def _copied(name: str, study_set: StudySet, drafts: Sequence[str]) -> Run:
+def _make_run(name: str, study_set: StudySet, drafts: Sequence[str]) -> Run:
     pairs = tuple(
         Pair(study.study_id, text, draft)
         for study, text, draft in zip(study_set.studies, study_set.texts, drafts, strict=True)
     )
-    lacking = sum(not draft for draft in drafts)
-    return Run(name, pairs, {"no report to copy": lacking} if lacking else {})
+    missing = sum(not draft for draft in drafts)
+    return Run(name, pairs, {"no report to copy": missing} if missing else {})
 
 
-def _constant(study_set: StudySet, pool: _Pool) -> list[str]:
-    """The most common text of the pool without the study's own patient; ties by the alphabet."""
-    texts, places = np.unique([text for _, text in pool], return_inverse=True)
-    times = np.bincount(places, minlength=len(texts))
+def _constant_drafts(study_set: StudySet, pool: _Pool) -> list[str]:
+    """The most common text of other patients; ties in alphabetical order."""
+    texts, index = np.unique([text for _, text in pool], return_inverse=True)
+    counts = np.bincount(index, minlength=len(texts))
     own: dict[str, list[int]] = {}
-    for (patient, _), place in zip(pool, places, strict=True):
-        own.setdefault(patient, []).append(place)
+    for (patient, _), i in zip(pool, index, strict=True):
+        own.setdefault(patient, []).append(i)
     drafts = []
     for patient in study_set.patients:
-        left = times - np.bincount(own.get(patient, []), minlength=len(texts))
-        drafts.append(str(texts[left.argmax()]) if left.any() else "")
+        others = counts - np.bincount(own.get(patient, []), minlength=len(texts))
+        drafts.append(str(texts[others.argmax()]) if others.any() else "")
     return drafts
 
 
-def _random(study_set: StudySet, pool: _Pool, seed: int) -> list[str]:
+def _random_drafts(study_set: StudySet, pool: _Pool, seed: int) -> list[str]:
     generator = random.Random(seed)  # noqa: S311 - a baseline, not a secret
     patients = {patient for patient, _ in pool}
     drafts = []
@@ -117,42 +116,44 @@ def _random(study_set: StudySet, pool: _Pool, seed: int) -> list[str]:
     return drafts
 
 
-def _nearest(study_set: StudySet, run: Run, train: References | None) -> list[str]:
-    """The nearest report's text, its scored section alone where the training data has it."""
+def _nearest_drafts(study_set: StudySet, run: Run, train: References | None) -> list[str]:
+    """The nearest report, or its scored section if the training data has it."""
     drafts = []
     for pair in run.pairs:
-        first = next(iter(pair.evidence), None)
-        known = train.studies.get(first.report_id) if train and first else None
-        if first is None:
+        nearest = next(iter(pair.evidence), None)
+        study = train.studies.get(nearest.report_id) if train and nearest else None
+        if nearest is None:
             drafts.append("")
-        elif known is not None:
-            drafts.append(known.text(study_set.scope))
+        elif study is not None:
+            drafts.append(study.text(study_set.scope))
         elif study_set.scope is Scope.REPORT:
-            drafts.append(first.text)
+            drafts.append(nearest.text)
         else:
             return []
     return drafts
 
 
-def _oracle(study_set: StudySet, pool: _Pool, words: Callable[[str], list[str]]) -> list[str]:
-    """The pool's text with the highest F1 of words (ROUGE-1) against the reference."""
+def _oracle_drafts(
+    study_set: StudySet, pool: _Pool, words: Callable[[str], list[str]]
+) -> list[str]:
+    """The text with the highest ROUGE-1 F1 against the reference."""
     if not pool:
         return []
-    counted = [Counter(words(text)) for _, text in pool]
-    places = {word: at for at, word in enumerate(dict.fromkeys(w for c in counted for w in c))}
-    entries = [(row, places[w], n) for row, c in enumerate(counted) for w, n in c.items()]
+    counts = [Counter(words(text)) for _, text in pool]
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(w for c in counts for w in c))}
+    entries = [(row, vocabulary[w], n) for row, c in enumerate(counts) for w, n in c.items()]
     rows, columns, values = np.array(entries, dtype=np.int64).reshape(-1, 3).T
-    table = csc_array((values, (rows, columns)), shape=(len(pool), len(places)))
-    lengths = np.array([counts.total() for counts in counted])
+    table = csc_array((values, (rows, columns)), shape=(len(pool), len(vocabulary)))
+    lengths = np.array([count.total() for count in counts])
     patients = np.array([patient for patient, _ in pool])
     drafts = []
     for text, patient in zip(study_set.texts, study_set.patients, strict=True):
         reference = Counter(words(text))
         shared = np.zeros(len(pool))
         for word, count in reference.items():
-            if (column := places.get(word)) is not None:
-                part = slice(table.indptr[column], table.indptr[column + 1])
-                shared[table.indices[part]] += np.minimum(table.data[part], count)
+            if (column := vocabulary.get(word)) is not None:
+                cells = slice(table.indptr[column], table.indptr[column + 1])
+                shared[table.indices[cells]] += np.minimum(table.data[cells], count)
         f1 = 2 * shared / np.maximum(lengths + reference.total(), 1)
         f1[patients == patient] = -1
         best = int(f1.argmax())

@@ -1,8 +1,6 @@
-"""The command line of the harness: `cxr-rag eval score | compare | report | label | ...`.
+"""The commands `cxr-rag eval score | compare | report | label | cards`.
 
-Parses and prints. Heavy modules are imported inside the commands, so that `--help` answers at
-once. Exit codes are those of `cxr-rag`: 2 for a command that cannot be carried out, 3 for data that
-cannot be scored.
+Heavy modules are imported inside the commands, so that `--help` is fast.
 """
 
 from pathlib import Path
@@ -46,7 +44,7 @@ def score(
     train: Annotated[
         Path | None,
         typer.Option(
-            help="What the system was trained on or retrieves from: for baselines and leak check."
+            help="Training reports of the system, or those it retrieves, for baselines and leaks."
         ),
     ] = None,
     train_split: Annotated[str, typer.Option(help="Use only this split of --train.")] = "",
@@ -74,7 +72,7 @@ def score(
     judge: Annotated[
         str, typer.Option(help="OpenAI-compatible URL of a model that judges statements.")
     ] = "",
-    judge_model: Annotated[str, typer.Option(help="The name it has there.")] = "",
+    judge_model: Annotated[str, typer.Option(help="Name of that model on the server.")] = "",
 ) -> None:
     """Score drafts against references, with trivial baselines, intervals and a leak check."""
     import os
@@ -85,13 +83,13 @@ def score(
     from eval.tasks.generation import score_generation
     from rag.settings import default_home
 
-    named = {"rules": RULE_BASED, "all": KEYS}
-    asked = [word.strip() for word in measures.split(",")] + ["judge"] * bool(judge)
+    groups = {"rules": RULE_BASED, "all": KEYS}
+    names = [word.strip() for word in measures.split(",")] + ["judge"] * bool(judge)
     scored = score_generation(
         predictions,
         references=references,
         name=name or predictions.stem,
-        measures=tuple(dict.fromkeys(k for word in asked for k in named.get(word, (word,)))),
+        measures=tuple(dict.fromkeys(k for word in names for k in groups.get(word, (word,)))),
         split=split,
         train=train,
         train_split=train_split,
@@ -154,7 +152,7 @@ def label(
 
 @app.command()
 def cards() -> None:
-    """Print how every metric is defined: formula, words, convention, source."""
+    """Print the definition of every metric: formula, words, convention, source."""
     from eval.report.tables import all_cards
 
     typer.echo(all_cards())
@@ -172,7 +170,7 @@ def report(
         bool, typer.Option("--text/--no-text", help="Include report text, or only numbers.")
     ] = True,
 ) -> None:
-    """Write one self-contained HTML page: tables, plots, and a browser of single studies."""
+    """Write one self-contained HTML page: tables, plots, and a browser of studies."""
     from eval.report.page import build_page
     from rag.atomic_io import explain_disk_errors, write_text_atomic
 

@@ -1,4 +1,4 @@
-"""Commands on vectors: embed once, then zero-shot, probe, retrieval, quality."""
+"""The commands `cxr-rag eval embed | prompts` and the tasks on vectors."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -48,7 +48,7 @@ def embed(
     """Embed the images, reports and prompts of a data set, for the tasks below."""
     from eval.datasets import DatasetLayout, read_layout
     from eval.embedding import embed as embed_images
-    from eval.embedding import import_vectors, locate
+    from eval.embedding import find_images, import_vectors
     from eval.errors import EvalUsageError
     from eval.vectors import save_vectors
     from rag.atomic_io import explain_disk_errors
@@ -57,18 +57,19 @@ def embed(
         out.parent.mkdir(parents=True, exist_ok=True)
     data = read_layout(DatasetLayout(layout), table, split=split, per_class=per_class, seed=seed)
     if vectors is not None:
-        made = import_vectors(data, vectors, name=name or vectors.stem)
+        embedded = import_vectors(data, vectors, name=name or vectors.stem)
     else:
-        made = embed_images(
+        embedded = embed_images(
             data,
-            paths=locate(data, images or table.parent),
+            paths=find_images(data, images or table.parent),
             encoder=_encoder(encoder),
             say=lambda line: typer.echo(f"\r{line}", err=True, nl=False),
         )
         typer.echo("", err=True)
-    save_vectors(out, made)
+    save_vectors(out, embedded)
     typer.echo(
-        f"{out}: {len(made)} images, {len(made.classes)} classes, {made.encoder_id}", err=True
+        f"{out}: {len(embedded)} images, {len(embedded.classes)} classes, {embedded.encoder_id}",
+        err=True,
     )
 
 
@@ -76,13 +77,13 @@ def embed(
 def prompts(layout: Layout) -> None:
     """Print the prompts of a data set's classes, one JSON object per line, to embed elsewhere."""
     import json
+    from dataclasses import asdict
 
     from eval.datasets import DatasetLayout, classes_of
-    from eval.datasets import prompts as sentences
+    from eval.datasets import prompts as class_prompts
 
-    for prompt in sentences(classes_of(DatasetLayout(layout))):
-        line = {"label": prompt.label, "present": prompt.present, "text": prompt.text}
-        typer.echo(json.dumps(line))
+    for prompt in class_prompts(classes_of(DatasetLayout(layout))):
+        typer.echo(json.dumps(asdict(prompt)))
 
 
 @app.command()
@@ -154,8 +155,8 @@ def finish(result: "Result", out: Path) -> None:
 
 
 def show(result: "Result", out: Path) -> None:
-    """Print the tables of a result that was written."""
+    """Print a result's tables."""
     from eval.report.tables import as_terminal
 
     typer.echo(as_terminal(result))
-    typer.echo(f"\nwritten to {out}; `cxr-rag eval report {out}` makes a page of it", err=True)
+    typer.echo(f"\nwritten to {out}; `cxr-rag eval report {out}` makes an HTML page", err=True)

@@ -1,6 +1,6 @@
-"""Two runs on the same studies: differences with intervals, paired tests, Holm.
+"""Comparison of two runs on the same studies: differences with intervals, paired tests, Holm.
 
-Uses the saved statistics: nothing is scored again and no weights are needed.
+It uses the saved statistics: nothing is scored again and no weights are needed.
 """
 
 import zipfile
@@ -11,7 +11,7 @@ import numpy as np
 
 from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
 from eval.metrics.base import Direction, SufficientStats, metric_class
-from eval.report.tables import markdown_table, plain
+from eval.report.tables import escape, markdown_table
 from eval.result_io import STATISTICS, read_result
 from eval.results import Result, finite
 from eval.stats import bootstrap, estimates, holm, intervals, randomisation_test, summed_statistic
@@ -22,10 +22,10 @@ class MetricDifference:
     """One measure of two runs.
 
     Attributes:
-        first, second: the scores; difference is second minus first.
-        low, high: 95 % interval of the difference.
-        p: of paired approximate randomisation; p_holm: adjusted over all measures compared.
-        better: "first", "second" or "" where Holm's p is .05 or more, or there is no direction.
+        difference: second minus first, with its 95 % interval.
+        p: of paired approximate randomisation.
+        p_holm: adjusted over all measures compared.
+        better: "first" or "second"; "" if p_holm is .05 or more, or there is no direction.
     """
 
     measure: str
@@ -42,11 +42,7 @@ class MetricDifference:
 
 @dataclass(frozen=True, slots=True)
 class RunComparison:
-    """Two runs, measure by measure.
-
-    Attributes:
-        not_compared: metrics that were scored by different versions, or in one run only.
-    """
+    """Two runs, measure by measure; ``not_compared`` are metrics not scored alike in both."""
 
     first: str
     second: str
@@ -59,7 +55,9 @@ class RunComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class _Saved:
+class _SystemRows:
+    """One system of a saved result, with its rows of statistics by metric key."""
+
     result: Result
     system: str
     patients: tuple[str, ...]
@@ -68,8 +66,8 @@ class _Saved:
 
     @property
     def title(self) -> str:
-        own = self.system == self.result.name
-        return self.system if own else f"{self.system} of {self.result.name}"
+        is_run = self.system == self.result.name
+        return self.system if is_run else f"{self.system} of {self.result.name}"
 
 
 def compare(
@@ -84,72 +82,73 @@ def compare(
     """Compare two saved results.
 
     Args:
-        first: folder of a scored generation task.
-        second: another, or the same, to compare with one of its baselines.
-        first_system: a system of the first result; its run by default.
-        second_system: the same of the second.
-        samples: bootstrap resamples, and random swaps.
+        first: folder of a generation result.
+        second: another, or the same to compare a run with its baseline.
+        first_system: a system of the first result; default: its run.
+        second_system: a system of the second result; default: its run.
+        samples: number of bootstrap resamples and of random swaps.
         seed: of both.
 
     Raises:
         EvalUsageError: no result, or no such system in it.
         EvalMismatchError: other studies, references or cleaning.
     """
-    saved = _load(first, first_system), _load(second, second_system)
-    ours, theirs = saved
-    _refuse_mismatch(ours, theirs)
-    keys = _comparable(ours, theirs)
-    names = ours.title, theirs.title
+    one, two = _load(first, first_system), _load(second, second_system)
+    _check_comparable(one, two)
+    keys = _shared_metrics(one, two)
+    names = one.title, two.title
     if names[0] == names[1]:
         names = f"{names[0]} (1)", f"{names[1]} (2)"
     return RunComparison(
         first=names[0],
         second=names[1],
-        studies=len(ours.studies),
-        patients=len(set(ours.patients)),
+        studies=len(one.studies),
+        patients=len(set(one.patients)),
         samples=samples,
         seed=seed,
-        differences=_differences(ours, theirs, keys, samples=samples, seed=seed),
-        not_compared=sorted((ours.rows.keys() | theirs.rows.keys()) - set(keys)),
+        differences=_differences(one, two, keys, samples=samples, seed=seed),
+        not_compared=sorted((one.rows.keys() | two.rows.keys()) - set(keys)),
     )
 
 
 def as_markdown(comparison: RunComparison) -> str:
-    """The comparison as a table with its convention."""
+    """The comparison as a table below a description of the method."""
+    names = {"first": comparison.first, "second": comparison.second}
     rows = [
         [
             f"{d.measure}{Direction(d.direction).arrow}",
-            _number(d.first),
-            _number(d.second),
-            f"{_number(d.difference, '+')} [{_number(d.low, '+')}, {_number(d.high, '+')}]",
-            _p(d.p),
-            _p(d.p_holm),
-            {"first": comparison.first, "second": comparison.second}.get(d.better, ""),
+            _format(d.first),
+            _format(d.second),
+            f"{_format(d.difference, '+')} [{_format(d.low, '+')}, {_format(d.high, '+')}]",
+            _format_p(d.p),
+            _format_p(d.p_holm),
+            names.get(d.better, ""),
         ]
         for d in comparison.differences
     ]
-    runs = comparison.first, comparison.second
-    header = ["measure", *map(plain, runs), "difference", "p", "p (Holm)", "better"]
-    family = sum(d.p_holm is not None for d in comparison.differences)
+    header = ["measure", *map(escape, names.values()), "difference", "p", "p (Holm)", "better"]
+    family_size = sum(d.p_holm is not None for d in comparison.differences)
     text = (
         f"n = {comparison.studies} studies of {comparison.patients} patients; 95 % percentile "
         "interval of the difference and two-sided paired approximate randomisation, patients "
         f"resampled and swapped whole, {comparison.samples} draws, seed {comparison.seed}; Holm "
-        f"over the {family} measures with a direction.\n\n{markdown_table(header, rows)}"
+        f"over the {family_size} measures with a direction.\n\n{markdown_table(header, rows)}"
     )
-    if others := ", ".join(comparison.not_compared):
-        text += f"\n\nNot compared (another version, or in one run only): {others}"
+    if not_compared := ", ".join(comparison.not_compared):
+        text += f"\n\nNot compared (another version, or in one run only): {not_compared}"
     return text
 
 
-def _load(folder: Path, system: str) -> _Saved:
+def _load(folder: Path, system: str) -> _SystemRows:
     result = read_result(folder)
     if result.task != "generation":
-        raise EvalUsageError(f"{folder} is a {result.task} result: only generation is compared")
+        raise EvalUsageError(
+            f"{folder} is a {result.task} result: only generation results can be compared"
+        )
     system = system or result.name
     if system not in result.systems():
-        known = ", ".join(result.systems())
-        raise EvalUsageError(f"{folder} has no system {system!r}: choose from {known}")
+        choices = ", ".join(result.systems())
+        raise EvalUsageError(f"{folder} has no system {system!r}: choose from {choices}")
     path = folder / STATISTICS
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
@@ -161,17 +160,19 @@ def _load(folder: Path, system: str) -> _Saved:
             patients, studies = (tuple(map(str, saved[n])) for n in ("patient_id", "study_id"))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise EvalDataError(f"{path} is missing or damaged ({error}): score again") from error
-    return _Saved(result, system, patients, studies, rows)
+    return _SystemRows(result, system, patients, studies, rows)
 
 
-def _refuse_mismatch(ours: _Saved, theirs: _Saved) -> None:
-    first, second = ours.result, theirs.result
+def _check_comparable(one: _SystemRows, two: _SystemRows) -> None:
+    first, second = one.result, two.result
     if first.dataset["fingerprint"] != second.dataset["fingerprint"]:
-        apart = len(set(ours.studies) ^ set(theirs.studies))
-        why = f"{apart} studies are in one only" if apart else "their reference texts differ"
+        differing = len(set(one.studies) ^ set(two.studies))
+        reason = (
+            f"{differing} studies are in one only" if differing else "their reference texts differ"
+        )
         raise EvalMismatchError(
             f"{first.name} and {second.name} were scored on different studies "
-            f"({len(ours.studies)} and {len(theirs.studies)}; {why}): score both on the same "
+            f"({len(one.studies)} and {len(two.studies)}; {reason}): score both on the same "
             "references, split and scope"
         )
     if first.settings["cleaning"] != second.settings["cleaning"]:
@@ -181,62 +182,58 @@ def _refuse_mismatch(ours: _Saved, theirs: _Saved) -> None:
         )
 
 
-def _comparable(ours: _Saved, theirs: _Saved) -> list[str]:
+def _shared_metrics(one: _SystemRows, two: _SystemRows) -> list[str]:
     """Keys of the metrics that were scored alike in both."""
     first, second = (
         {card["key"]: (card["version"], card["words"]) for card in saved.result.cards}
-        for saved in (ours, theirs)
+        for saved in (one, two)
     )
-    keys = [key for key in ours.rows if key in theirs.rows and first.get(key) == second.get(key)]
+    keys = [key for key in one.rows if key in two.rows and first.get(key) == second.get(key)]
     if not keys:
         raise EvalMismatchError("no metric was scored alike in both: score again")
     return keys
 
 
 def _differences(
-    ours: _Saved, theirs: _Saved, keys: list[str], *, samples: int, seed: int
+    one: _SystemRows, two: _SystemRows, keys: list[str], *, samples: int, seed: int
 ) -> list[MetricDifference]:
-    patients = ours.patients
-    metrics = {key: metric_class(key).measures for key in keys}
+    patients, options = one.patients, {"samples": samples, "seed": seed}
+    groups = {key: metric_class(key).measures for key in keys}
     statistics = [
-        [summed_statistic(metrics[key], saved.rows[key], patients) for key in keys]
-        for saved in (ours, theirs)
+        [summed_statistic(measures, saved.rows[key], patients) for key, measures in groups.items()]
+        for saved in (one, two)
     ]
-    one, two = (estimates(each, len(patients)) for each in statistics)
-    drawn = [bootstrap(each, patients, samples=samples, seed=seed) for each in statistics]
-    ends = intervals(drawn[1] - drawn[0])
+    first, second = (estimates(s, len(patients)) for s in statistics)
+    resampled = [bootstrap(s, patients, **options) for s in statistics]
+    limits = intervals(resampled[1] - resampled[0])
     p_values = np.concatenate(
         [
-            randomisation_test(
-                ours.rows[key], theirs.rows[key], patients, found, samples=samples, seed=seed
-            )
-            for key, found in metrics.items()
+            randomisation_test(one.rows[key], two.rows[key], patients, measures, **options)
+            for key, measures in groups.items()
         ]
     )
-    measures = [measure for found in metrics.values() for measure in found]
-    # a measure without a good end has no winner, so it is no hypothesis of the family
-    aimless = [measure.direction is Direction.NONE for measure in measures]
-    adjusted = holm(np.where(aimless, np.nan, p_values).tolist())
-    columns = (one, two, two - one, *ends.T, p_values, np.array(adjusted))
+    measures = [measure for group in groups.values() for measure in group]
+    # a measure without a direction has no winner, so it is not part of the family
+    has_winner = [measure.direction is not Direction.NONE for measure in measures]
+    adjusted = holm(np.where(has_winner, p_values, np.nan).tolist())
+    columns = (first, second, second - first, *limits.T, p_values, np.array(adjusted))
     differences = []
-    for measure, *row in zip(measures, *columns, strict=True):
-        first, second, difference, low, high, p, p_holm = map(finite, row)
-        name, way, better = measure.name, measure.direction, ""
+    for measure, *numbers in zip(measures, *columns, strict=True):
+        a, b, difference, low, high, p, p_holm = map(finite, numbers)
+        name, direction, better = measure.name, measure.direction, ""
         if difference and p_holm is not None and p_holm < 0.05:
-            better = "second" if (difference > 0) == (way is Direction.HIGHER) else "first"
+            better = "second" if (difference > 0) == (direction is Direction.HIGHER) else "first"
         differences.append(
-            MetricDifference(
-                name, way.value, first, second, difference, low, high, p, p_holm, better
-            )
+            MetricDifference(name, direction.value, a, b, difference, low, high, p, p_holm, better)
         )
     return differences
 
 
-def _number(value: float | None, sign: str = "") -> str:
+def _format(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.3f}"
 
 
-def _p(value: float | None) -> str:
+def _format_p(value: float | None) -> str:
     if value is None:
         return "-"
     return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")

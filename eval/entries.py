@@ -1,4 +1,4 @@
-"""Reads a user's file of rows, checked against a model: JSONL, JSON as ReXrank has it, CSV."""
+"""Reads a user's CSV, JSONL or ReXrank JSON and checks every entry against a pydantic model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from eval.errors import EvalDataError, EvalUsageError, Problems
 
 
 class Entry(BaseModel):
-    """One entry of a file; ``where`` is "line 17", or its key or place in a JSON file."""
+    """One entry of a file; ``where`` is "line 17", or its key or position in a JSON file."""
 
     model_config = ConfigDict(frozen=True, validate_by_name=True)
 
@@ -20,7 +20,7 @@ class Entry(BaseModel):
 
     @property
     def key(self) -> str:
-        """What only one entry of a file may be called."""
+        """Unique within the file."""
         return self.where
 
 
@@ -42,73 +42,69 @@ def _text(value: Any) -> Any:
 
 
 Identifier = Annotated[str, BeforeValidator(_identifier)]
-"""Text or a whole number, that is not rounded (1.2E+11); empty for null."""
+"""Text or an exact whole number (not 1.2E+11); empty for null."""
 
 Text = Annotated[str, BeforeValidator(_text)]
-"""Text without the white space around it, and not only a word for nothing; empty for null."""
+"""Stripped text, but not the mere word "nan" or "none"; empty for null."""
 
 
-def named(*names: str, needed: bool = False) -> Any:
-    """A field that files call by one of these names; the first that is there counts."""
-    names_of = AliasChoices(*names)
-    if needed:
-        return Field(min_length=1, validation_alias=names_of)
-    return Field(default="", validation_alias=names_of)
+def column(*names: str, required: bool = False) -> Any:
+    """A text field under any of these column names; the first one present is used."""
+    alias = AliasChoices(*names)
+    if required:
+        return Field(min_length=1, validation_alias=alias)
+    return Field(default="", validation_alias=alias)
 
 
 def parse_entries(path: Path, model: type[T]) -> dict[str, T]:
     """Every entry of a file by its key.
 
-    Args:
-        path: the file.
-        model: of an entry. One that stands under a key in a JSON object of objects has it as
-            ``study_id``, unless it has an id of its own.
-
     Raises:
-        EvalUsageError: no such file, or its ending says nothing.
-        EvalDataError: names every line that is wrong, or says why none can be read.
+        EvalUsageError: no such file, or an unknown file extension.
+        EvalDataError: names every invalid line, or says why the file cannot be read.
     """
     if not path.is_file():
         raise EvalUsageError(f"there is no file {path}")
     if path.suffix.lower() == ".json":
-        read = _json_entries
+        read = _read_json
     elif is_table(path):
-        read = _table_entries
+        read = _read_table
     else:
-        kinds = ".jsonl, .ndjson, .json, .csv, .tsv"
-        raise EvalUsageError(f"{path} is none of {kinds}: name it by what it holds")
+        extensions = ".jsonl, .ndjson, .json, .csv, .tsv"
+        raise EvalUsageError(f"{path} is none of {extensions}: rename it to match its format")
     problems = Problems(path)
-    found: dict[str, T] = {}
+    entries: dict[str, T] = {}
     for where, values in read(path, problems):
         try:
-            item = model.model_validate({**values, "where": where})
+            entry = model.model_validate({**values, "where": where})
         except ValidationError as error:
-            problems.add(where, "; ".join(_reason(each) for each in error.errors()))
+            problems.add(where, "; ".join(map(_describe, error.errors())))
             continue
-        if item.key in found:
-            problems.add(where, f"the id {item.key} was on {found[item.key].where} already")
-        found.setdefault(item.key, item)
+        if entry.key in entries:
+            problems.add(where, f"the id {entry.key} was on {entries[entry.key].where} already")
+        entries.setdefault(entry.key, entry)
     problems.raise_if_any()
-    return found
+    return entries
 
 
-def _reason(error: Any) -> str:
+def _describe(error: Any) -> str:
     """What is wrong with a field; its value only if it is a number, as text may be a report."""
-    said = error["msg"].removeprefix("Value error, ")
+    message = error["msg"].removeprefix("Value error, ")
     value = f"(value: {error['input']!r})" if isinstance(error["input"], int | float) else ""
-    return " ".join([".".join(map(str, error["loc"])), said, value]).strip()
+    return " ".join([".".join(map(str, error["loc"])), message, value]).strip()
 
 
-_Values = tuple[str, dict[str, Any]]
+_Rows = Iterator[tuple[str, dict[str, Any]]]
+"""Where each entry is, and its values."""
 
 
-def _table_entries(path: Path, problems: Problems) -> Iterator[_Values]:
-    in_json = path.suffix.lower() in (".jsonl", ".ndjson")
+def _read_table(path: Path, problems: Problems) -> _Rows:
+    is_json = path.suffix.lower() in (".jsonl", ".ndjson")
     try:
         for row in read_table(path, strict=True):
             if row.problem:
                 problems.add(row.where, row.problem)
-            elif in_json:
+            elif is_json:
                 yield row.where, row.values
             else:  # an empty cell is a missing value
                 yield row.where, {name: cell or None for name, cell in row.values.items()}
@@ -116,11 +112,10 @@ def _table_entries(path: Path, problems: Problems) -> Iterator[_Values]:
         raise EvalDataError(str(error)) from error
 
 
-def _json_entries(path: Path, problems: Problems) -> Iterator[_Values]:
-    """An object of objects by study id, or a list of objects, as ReXrank's files are.
+def _read_json(path: Path, problems: Problems) -> _Rows:
+    """ReXrank's format: an object of objects by study id, or a list of objects.
 
-    Those files hold NaN for a missing section, as pandas writes it: here, and only here, NaN is
-    read as missing.
+    NaN is read as missing here, and only here: these files were written by pandas.
     """
     try:
         content = parse_strict(path.read_text("utf-8-sig"), nan_is_null=True)
@@ -129,14 +124,14 @@ def _json_entries(path: Path, problems: Problems) -> Iterator[_Values]:
     except ValueError as error:
         raise EvalDataError(f"{path}: {error}") from error
     if isinstance(content, dict):
-        found = [(f"entry {key!r}", value, {"study_id": key}) for key, value in content.items()]
+        entries = [(f"entry {key!r}", value, {"study_id": key}) for key, value in content.items()]
     elif isinstance(content, list):
-        found = [(f"entry {at}", value, {}) for at, value in enumerate(content, 1)]
+        entries = [(f"entry {number}", value, {}) for number, value in enumerate(content, 1)]
     else:
         raise EvalDataError(f"{path} is neither an object of studies nor a list of them")
-    for where, values, own in found:
+    for where, values, default_id in entries:
         if isinstance(values, dict):
             has_id = any(values.get(name) not in (None, "") for name in ("study_id", "id"))
-            yield where, values if has_id else values | own
+            yield where, values if has_id else values | default_id
         else:
             problems.add(where, f"is a {type(values).__name__}, not an object")

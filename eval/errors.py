@@ -5,9 +5,9 @@
     │   └── EvalUsageError     the command cannot be carried out as given (exit code 2)
     └── EvalDataError          a file holds what cannot be scored (exit code 3)
         ├── EvalLeakError      the studies scored and the training data overlap
-        └── EvalMismatchError  two runs that cannot be compared
+        └── EvalMismatchError  two runs cannot be compared
 
-`NotAvailableError` is no failure: a metric needs weights or a program that is not installed.
+`NotAvailableError` is no failure: a metric that lacks its weights or a package is skipped.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from pathlib import Path
 from encoders.tabular import printable
 from rag.errors import CxrRagError, SettingsError
 
-_SHOWN = 20
+_MAX_LISTED = 20
 
 
 class EvalUsageError(SettingsError):
@@ -40,29 +40,25 @@ class NotAvailableError(Exception):
 
 
 class Problems:
-    """Collects everything that is wrong with one file, to report it at once."""
+    """Everything that is wrong with one file, to be reported at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._found: list[str] = []
+        self._problems: list[str] = []
 
     def add(self, where: str, reason: str) -> None:
-        """Note one problem; ``where`` is "line 17" or the key of an entry."""
-        self._found.append(printable(f"{where}: {reason}"))
+        """Add one problem; ``where`` is "line 17" or the key of an entry."""
+        self._problems.append(printable(f"{where}: {reason}"))
 
     def raise_if_any(self) -> None:
-        """Raise everything that was noted.
-
-        Raises:
-            EvalDataError: names the first twenty problems and counts the rest.
-        """
-        if self._found:
-            raise EvalDataError(f"{self._path} cannot be scored:\n{listed(self._found)}")
+        """Raise an `EvalDataError` that names the first twenty problems and counts the rest."""
+        if self._problems:
+            raise EvalDataError(f"{self._path} cannot be scored:\n{bullet_list(self._problems)}")
 
 
-def listed(items: Sequence[str]) -> str:
+def bullet_list(items: Sequence[str]) -> str:
     """Up to twenty items, one per line, and how many more there are."""
-    shown = [f"  {item}" for item in items[:_SHOWN]]
-    if len(items) > _SHOWN:
-        shown.append(f"  ... and {len(items) - _SHOWN} more")
-    return "\n".join(shown)
+    lines = [f"  {item}" for item in items[:_MAX_LISTED]]
+    if len(items) > _MAX_LISTED:
+        lines.append(f"  ... and {len(items) - _MAX_LISTED} more")
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""The folder of a result: numbers and tables, and of drafts per-study scores, texts and statistics.
+"""The folder of a result: numbers, tables, and for drafts scores, texts and statistics per study.
 
-A folder is built beside and renamed, so that there is a complete result or none. Scores and texts
-are apart: scores.jsonl can be published, studies.jsonl holds report text.
+It is written under a temporary name and renamed, so a result is complete or absent. scores.jsonl
+can be published; studies.jsonl contains report text.
 """
 
 import json
@@ -26,7 +26,7 @@ RESULT, SCORES, STUDIES, STATISTICS = "result.json", "scores.jsonl", "studies.js
 
 
 def save_generation(scored: Scored, out: Path) -> None:
-    """Write everything into a folder, whole or not at all."""
+    """Write a generation result into a folder."""
     with _new_folder(scored.result, out) as folder:
         _write_jsonl(folder / SCORES, _scores(scored))
         _write_jsonl(folder / STUDIES, _studies(scored))
@@ -41,19 +41,17 @@ def save_generation(scored: Scored, out: Path) -> None:
 
 
 def save_result(result: Result, out: Path) -> None:
-    """Write a result without studies of its own (the tasks on vectors)."""
+    """Write the result of a task on vectors into a folder."""
     with _new_folder(result, out):
         pass
 
 
 @contextmanager
 def _new_folder(result: Result, path: Path) -> Iterator[Path]:
-    """A folder with result.json and tables, to put more into.
-
-    It takes its name when all is written, in place of an older result.
+    """A temporary folder with result.json and tables, which replaces an older result at the end.
 
     Raises:
-        EvalUsageError: something that is no result of ours stands there.
+        EvalUsageError: the path exists and is not a result folder.
         EvalDataError: it cannot be written.
     """
     if path.exists() and not (path / RESULT).is_file() and (path.is_file() or any(path.iterdir())):
@@ -61,22 +59,22 @@ def _new_folder(result: Result, path: Path) -> Iterator[Path]:
             f"{path} already exists and is not a result folder: choose another --out"
         )
     path = path.absolute()
-    beside, old = (path.with_name(f".{path.name}.{word}") for word in ("new", "old"))
-    for leftover in (beside, old):
+    new, old = (path.with_name(f".{path.name}.{suffix}") for suffix in ("new", "old"))
+    for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         with explain_disk_errors(path, EvalDataError):
-            beside.mkdir(parents=True)
+            new.mkdir(parents=True)
             text = json.dumps(asdict(result), ensure_ascii=False, indent=1, allow_nan=False)
-            (beside / RESULT).write_text(text + "\n", encoding="utf-8")
-            (beside / "table.md").write_text(as_markdown(result), encoding="utf-8")
-            (beside / "table.csv").write_text(as_csv(result), encoding="utf-8")
-            yield beside
+            (new / RESULT).write_text(text + "\n", encoding="utf-8")
+            (new / "table.md").write_text(as_markdown(result), encoding="utf-8")
+            (new / "table.csv").write_text(as_csv(result), encoding="utf-8")
+            yield new
             if path.exists():
                 path.rename(old)
-            beside.rename(path)
+            new.rename(path)
     finally:
-        for leftover in (beside, old):
+        for leftover in (new, old):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -87,11 +85,11 @@ def _write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_result(folder: Path) -> Result:
-    """A result from its folder.
+    """Read a result from its folder.
 
     Raises:
         EvalUsageError: there is none.
-        EvalDataError: it is damaged, or of another version of the schema.
+        EvalDataError: it is damaged or has another schema.
     """
     path = folder / RESULT
     if not path.is_file():
@@ -106,30 +104,31 @@ def read_result(folder: Path) -> Result:
 
 
 def _scores(scored: Scored) -> Iterator[dict[str, Any]]:
-    """Per study: the score of every system on every measure."""
+    """Lines of scores.jsonl."""
     values = {
         (system, measure.name): measure.combine(rows)
         for (system, key), rows in scored.statistics.items()
         for measure in scored.metrics[key].measures
-        if measure.single
+        if measure.per_study
     }
-    for at, study in enumerate(scored.study_set.studies):
+    in_train = scored.leak.text_in_train or [None] * len(scored.study_set)
+    for i, study in enumerate(scored.study_set.studies):
         scores: dict[str, dict[str, float | None]] = {run.name: {} for run in scored.runs}
-        for (system, measure), each in values.items():
-            scores[system][measure] = finite(each[at])
+        for (system, measure), column in values.items():
+            scores[system][measure] = finite(column[i])
         yield {
             "study_id": study.study_id,
             "patient_id": study.patient,
-            "normal": scored.normal[at],
-            "text_in_train": scored.leak.seen_text[at] if scored.leak.seen_text else None,
+            "normal": scored.normal[i],
+            "text_in_train": in_train[i],
             "scores": scores,
         }
 
 
 def _studies(scored: Scored) -> Iterator[dict[str, Any]]:
-    """Per study: reference, draft, labels of both, cited sentences and evidence."""
+    """Lines of studies.jsonl."""
     run = scored.runs[0]
-    for at, pair in enumerate(run.pairs):
+    for i, pair in enumerate(run.pairs):
         yield {
             "study_id": pair.study_id,
             "reference": pair.reference,
@@ -138,8 +137,8 @@ def _studies(scored: Scored) -> Iterator[dict[str, Any]]:
                 "reference": label_text(pair.reference),
                 "draft": label_text(pair.draft),
             },
-            "confidence": finite(run.confidence[at]) if run.confidence else None,
+            "confidence": finite(run.confidence[i]) if run.confidence else None,
             "sentences": [asdict(sentence) for sentence in pair.sentences],
             "evidence": [asdict(report) for report in pair.evidence],
-            "baselines": {other.name: other.pairs[at].draft for other in scored.runs[1:]},
+            "baselines": {other.name: other.pairs[i].draft for other in scored.runs[1:]},
         }

@@ -1,4 +1,4 @@
-"""A result: every number with n and interval, and who made it of what."""
+"""The result of an evaluation: every number with n and interval, and its provenance."""
 
 import hashlib
 import math
@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,7 @@ from eval.metrics.base import MetricGroup, card
 from eval.stats import Statistic, bootstrap, estimates, intervals
 
 SCHEMA = "cxr-rag-eval/1"
-"""Name and version of result.json; the number grows when the format changes incompatibly."""
+"""Name and version of the format of result.json."""
 
 _PACKAGES = ("cxr-rag", "numpy", "scipy", "scikit-learn", "sacrebleu", "rouge-score", "torch")
 
@@ -28,12 +29,11 @@ class MetricValue:
     """One number of a table.
 
     Attributes:
-        system: the run, or a trivial baseline.
+        system: the run, or a baseline.
         subset: "all", "normal", ...
-        measure: its printed name.
-        value, low, high: None where undefined; low and high are the 95 % interval.
-        n: studies it rests on.
-        direction: which end is good, in words.
+        value, low, high: with its 95 % interval; None if undefined.
+        n: number of studies it is based on.
+        direction: value of a `Direction`.
     """
 
     system: str
@@ -46,48 +46,47 @@ class MetricValue:
     direction: str
 
 
-def numbers_of(
+def metric_values(
     statistics: Sequence[tuple[str, str, Statistic]],
     *,
     patients: Sequence[str],
     samples: int,
     seed: int,
 ) -> list[MetricValue]:
-    """Every measure with its interval; all of them are resampled with the same draws.
+    """Every measure with its interval, all from the same resamples of patients.
 
     Args:
-        statistics: each with the names of its system and subset.
-        patients: of each study, [N]; they are what is resampled.
+        statistics: system, subset and statistic.
+        patients: patient of each study, [N].
         samples: number of resamples.
-        seed: of the draws.
+        seed: of the resamples.
     """
     unnamed = [statistic for _, _, statistic in statistics]
-    values = estimates(unnamed, len(patients))
-    ends = intervals(bootstrap(unnamed, patients, samples=samples, seed=seed))
-    found = iter(zip(values, ends, strict=True))
-    numbers = []
-    for system, subset, each in statistics:
-        for name, direction, n in zip(each.names, each.directions, each.counts, strict=True):
-            value, (low, high) = next(found)
-            shown = (finite(value), finite(low), finite(high))
-            numbers.append(MetricValue(system, subset, name, *shown, n, direction.value))
-    return numbers
+    estimated = estimates(unnamed, len(patients))
+    limits = intervals(bootstrap(unnamed, patients, samples=samples, seed=seed))
+    remaining = iter(zip(estimated, limits, strict=True))
+    values = []
+    for system, subset, s in statistics:
+        for name, direction, n in zip(s.names, s.directions, s.counts, strict=True):
+            value, (low, high) = next(remaining)
+            interval = finite(low), finite(high)
+            value = finite(value)
+            values.append(MetricValue(system, subset, name, value, *interval, n, direction.value))
+    return values
 
 
-def _provenance() -> dict[str, Any]:
-    """Versions of the software, and the commit if this is a checkout."""
+def _software() -> dict[str, Any]:
+    """Versions, and the commit if this is a checkout."""
     packages = {}
     for name in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
     git = current_commit()
     return {"python": platform.python_version(), "packages": packages, "git": git}
 
 
 def _command() -> str:
-    """The command line, without the names of servers."""
+    """The command line, without host names."""
     return re.sub(r"(https?://)[^/\s']+", r"\1HOST", shlex.join(["cxr-rag", *sys.argv[1:]]))
 
 
@@ -98,17 +97,13 @@ class Result:
     Attributes:
         task: "generation", "zero-shot", "linear-probe", "retrieval", "embedding" or "encoders".
         name: of the run, as printed.
-        models: what drafted or embedded: model ids, prompt and hash, as far as known.
+        models: ids and hashes of what drafted or embedded.
         dataset: files with hashes, fingerprint of the study set, counts.
-        settings: seed, resamples, level, scope, cleaning.
-        cards: of each metric: key, version, measures and what cards.toml says.
-        numbers: every number.
-        not_available: measures that did not run, and what to put where.
-        curves: what plots show: plain JSON, by name.
-        notes: what the reader should know.
+        cards: of each metric: key, version, measures and its entry of cards.toml.
+        not_available: metrics that did not run, and what they lack.
+        curves: data of the plots, by name.
         created: ISO 8601 in UTC.
-        made_by: software that computed the numbers: versions and git hash.
-        command: that gave this result, as one could type it again.
+        made_by: versions and git hash of the software.
     """
 
     task: str
@@ -122,7 +117,7 @@ class Result:
     curves: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    made_by: dict[str, Any] = field(default_factory=_provenance)
+    made_by: dict[str, Any] = field(default_factory=_software)
     command: str = field(default_factory=_command)
     schema: str = SCHEMA
 
@@ -139,13 +134,13 @@ class Result:
         return list(dict.fromkeys(number.measure for number in self.numbers))
 
     def number(self, *, system: str, subset: str, measure: str) -> MetricValue | None:
-        """One number, if there is one."""
-        wanted = (system, subset, measure)
-        return next((n for n in self.numbers if (n.system, n.subset, n.measure) == wanted), None)
+        """One number, or None."""
+        key = (system, subset, measure)
+        return next((n for n in self.numbers if (n.system, n.subset, n.measure) == key), None)
 
 
 def file_facts(path: Path | None) -> dict[str, str] | None:
-    """Name and SHA-256 of a file; without its folder."""
+    """Name and SHA-256 of a file."""
     if path is None:
         return None
     with path.open("rb") as file:
@@ -153,15 +148,15 @@ def file_facts(path: Path | None) -> dict[str, str] | None:
 
 
 def card_facts(metric: MetricGroup) -> dict[str, Any]:
-    """Card of a metric, with the names of its measures and its version."""
+    """Card of a metric, with its version and the names of its measures."""
     names = [measure.name for measure in metric.measures]
     return {"key": metric.key, "version": metric.version, "measures": names, **metric.card}
 
 
 def task_card(task: str, measures: Sequence[str], **blanks: object) -> dict[str, Any]:
-    """The same of a task on vectors."""
-    about = card(task, **blanks)
-    return {"key": about["title"], "version": "1", "measures": list(measures), **about}
+    """Card of a task on vectors, likewise."""
+    text = card(task, **blanks)
+    return {"key": text["title"], "version": "1", "measures": list(measures), **text}
 
 
 def finite(value: float) -> float | None:

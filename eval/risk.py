@@ -1,6 +1,6 @@
-"""Risk and coverage: the score of a run that keeps only its most confident studies.
+"""Risk and coverage: the score of a run if only its most confident studies are kept.
 
-The curve, the area under it (AURC) and the score at a coverage, by the run's own confidence.
+The curve, the area under it (AURC), and the score at a given coverage, by the run's own confidence.
 """
 
 import math
@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from eval.metrics.base import Direction, Measure, SufficientStats, divide
 from eval.results import finite
-from eval.stats import intervals, resample_weights
+from eval.stats import Floats, intervals, resample_weights
 
-_POINTS = 101  # of a drawn curve
-_CELLS = 1_000_000  # of a block of resampled sums: 8 MB
-_ORDERS = 200  # of a confidence that knows nothing
+_CURVE_POINTS = 101
+_RANDOM_ORDERS = 200
+_BLOCK_CELLS = 1_000_000
+"""Size of a block of resampled sums: 8 MB."""
 
 
 def has_risk(measure: Measure) -> bool:
-    """Whether a measure has a good end and a range, so that a distance from its best is a risk."""
-    bounded = math.isfinite(measure.low) and math.isfinite(measure.high)
-    return bounded and measure.direction is not Direction.NONE
+    """Whether a measure has a direction and a range, so that a distance from its best is a risk."""
+    is_bounded = math.isfinite(measure.low) and math.isfinite(measure.high)
+    return is_bounded and measure.direction is not Direction.NONE
 
 
 def risk_coverage(
@@ -31,59 +32,56 @@ def risk_coverage(
     groups: Sequence[str],
     measures: Sequence[Measure],
     *,
-    at: float = 0.8,
+    coverage: float = 0.8,
     samples: int = 1_000,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The curves of the measures of one metric, as a result keeps them.
+    """Risk-coverage curves of the measures of a metric, as `Result.curves` has them.
 
-    Each has ``measure``; the drawn curve's ``coverage`` in (0, 1], the share of studies kept, most
-    confident first, and ``score`` over these; ``aurc``, the mean over all coverages of the risk,
-    which is the distance from the measure's best value as a share of its range (0 is best);
-    ``aurc_random``, that of a confidence that knows nothing: for a mean over studies the risk at
-    full coverage, more for others (few studies have few of the labels of a macro mean);
-    ``at``, the coverage asked for, ``score_at`` it and ``score_all``; and the ends of the 95 %
-    intervals of ``aurc`` and ``score_at``.
+    ``coverage`` and ``score`` are the curve: share of studies kept, most confident first, and the
+    score over them. ``aurc`` is the mean risk over all coverages, where risk is the distance from
+    the measure's best value as a share of its range (0 is best). ``aurc_random`` is that of an
+    uninformative confidence: for a mean over studies the risk at full coverage, for others more
+    (few studies have few of the labels of a macro mean).
 
     Args:
-        rows: float64 [N, S], its statistics.
-        confidence: of each study, higher is more certain; tied studies count as the mean over
-            their orders.
-        groups: patient of each study, for the intervals.
-        measures: of it, each one that `has_risk`; one that is undefined for these
-            studies (no study has one of its labels) gets no curve.
-        at: coverage in (0, 1] whose score is wanted.
-        samples: resamples of patients.
-        seed: of the draws.
+        rows: statistics of the studies, float64 [N, S].
+        confidence: of each study; tied studies count as the mean over their orders.
+        groups: patient of each study.
+        measures: each one `has_risk`; those undefined for these studies get no curve.
+        coverage: in (0, 1], whose score is reported as ``score_at``.
+        samples: number of resamples.
+        seed: of the resamples and random orders.
     """
-    whole = rows.sum(axis=0)
-    measures = [measure for measure in measures if np.isfinite(measure.combine(whole))]
+    total = rows.sum(axis=0)
+    measures = [measure for measure in measures if np.isfinite(measure.combine(total))]
     if not measures:
         return []
-    sureness = np.asarray(confidence, dtype=np.float64)
-    order = np.argsort(-sureness, kind="stable")
-    ordered, sureness = rows[order], sureness[order]
-    starts = np.flatnonzero(np.append(True, sureness[1:] != sureness[:-1]))  # of tied studies
-    patients = [groups[place] for place in order]
-    resampled = _resample(ordered, starts, patients, measures, at=at, samples=samples, seed=seed)
-    (kept,) = _kept(ordered, starts, np.ones((1, len(ordered))))
-    at_random = _at_random(rows, measures, seed=seed)
-    count = len(kept)
-    shown = np.unique(np.linspace(0, count - 1, min(_POINTS, count)).round().astype(int))
+    order = np.argsort(-np.asarray(confidence, dtype=np.float64), kind="stable")
+    ordered, patients = rows[order], [groups[i] for i in order]
+    sorted_confidence = np.asarray(confidence, dtype=np.float64)[order]
+    is_new = np.append(True, sorted_confidence[1:] != sorted_confidence[:-1])
+    tie_starts = np.flatnonzero(is_new)
+    resampled = _resample(
+        ordered, tie_starts, patients, measures, coverage=coverage, samples=samples, seed=seed
+    )
+    (sums,) = _cumulative_sums(ordered, tie_starts, np.ones((1, len(ordered))))
+    random_aurcs = _random_aurcs(rows, measures, seed=seed)
+    count = len(sums)
+    points = np.unique(np.linspace(0, count - 1, min(_CURVE_POINTS, count)).round().astype(int))
     curves = []
-    for place, measure in enumerate(measures):
-        scores = measure.combine(kept)
-        aurc, score_at = intervals(resampled[:, place])
-        risk = _risk(scores, measure)
+    for i, measure in enumerate(measures):
+        scores = measure.combine(sums)
+        aurc, score_at = intervals(resampled[:, i])
         curves.append(
             {
                 "measure": measure.name,
-                "coverage": [round(float(x), 6) for x in (shown + 1) / count],
-                "score": [finite(y) for y in scores[shown]],
-                "aurc": finite(float(np.nanmean(risk))),
-                "aurc_random": finite(at_random[place]),
-                "at": at,
-                "score_at": finite(scores[max(int(np.ceil(at * count)) - 1, 0)]),
+                "coverage": [round(float(x), 6) for x in (points + 1) / count],
+                "score": [finite(y) for y in scores[points]],
+                "aurc": finite(float(np.nanmean(_risk(scores, measure)))),
+                "aurc_random": finite(random_aurcs[i]),
+                "at": coverage,
+                "score_at": finite(scores[max(int(np.ceil(coverage * count)) - 1, 0)]),
                 "score_all": finite(scores[-1]),
                 "aurc_low": finite(aurc[0]),
                 "aurc_high": finite(aurc[1]),
@@ -94,71 +92,69 @@ def risk_coverage(
     return curves
 
 
-def _kept(
-    rows: SufficientStats, starts: NDArray[np.intp], weights: SufficientStats
+def _cumulative_sums(
+    rows: SufficientStats, tie_starts: NDArray[np.intp], weights: Floats
 ) -> SufficientStats:
-    """Sums of the surest studies, as many as there are: [N, S], weights [B, N] -> [B, N, S].
+    """Sums over the 1, 2, ... most confident studies: [N, S], weights [B, N] -> [B, N, S].
 
-    Tied studies bring their mean, which is what they bring over all their orders.
+    Each tied study contributes the mean of its ties, as it does on average over their orders.
     """
-    sizes = np.diff(starts, append=len(rows))
+    sizes = np.diff(tie_starts, append=len(rows))
 
-    def of_ties(values: SufficientStats) -> SufficientStats:
-        return np.repeat(np.add.reduceat(values, starts, axis=1), sizes, axis=1)
+    def tie_sums(values: Floats) -> Floats:
+        return np.repeat(np.add.reduceat(values, tie_starts, axis=1), sizes, axis=1)
 
-    share = np.nan_to_num(divide(weights, of_ties(weights)))
-    brought = share[:, :, None] * of_ties(weights[:, :, None] * rows)
-    return np.asarray(np.cumsum(brought, axis=1), dtype=np.float64)
+    share = np.nan_to_num(divide(weights, tie_sums(weights)))
+    contributions = share[:, :, None] * tie_sums(weights[:, :, None] * rows)
+    return np.asarray(np.cumsum(contributions, axis=1), dtype=np.float64)
 
 
-def _at_random(
-    rows: SufficientStats, measures: Sequence[Measure], *, seed: int
-) -> NDArray[np.float64]:
-    """AURC of random orders, [M].
+def _random_aurcs(rows: SufficientStats, measures: Sequence[Measure], *, seed: int) -> Floats:
+    """Mean AURC over random orders, [M].
 
-    They are rotations of one: every study comes about as often early as late, so that for a mean
-    over studies almost no error of sampling is left.
+    The orders are rotations of one, so every study comes equally often early and late: for a mean
+    over studies this leaves almost no sampling error.
     """
     order = np.random.default_rng(seed).permutation(len(rows))
-    starts = np.unique(np.linspace(0, len(rows), _ORDERS, endpoint=False).astype(int))
-    found = []
+    starts = np.unique(np.linspace(0, len(rows), _RANDOM_ORDERS, endpoint=False).astype(int))
+    aurcs = []
     for start in starts:
-        kept = np.cumsum(rows[np.roll(order, -start)], axis=0)
-        found.append([np.nanmean(_risk(measure.combine(kept), measure)) for measure in measures])
-    return np.asarray(np.mean(found, axis=0))
+        sums = np.cumsum(rows[np.roll(order, -start)], axis=0)
+        aurcs.append([np.nanmean(_risk(measure.combine(sums), measure)) for measure in measures])
+    return np.asarray(np.mean(aurcs, axis=0))
 
 
-def _risk(scores: SufficientStats, measure: Measure) -> SufficientStats:
+def _risk(scores: Floats, measure: Measure) -> Floats:
     best = measure.high if measure.direction is Direction.HIGHER else measure.low
     return np.abs(best - scores) / (measure.high - measure.low)
 
 
 def _resample(
     ordered: SufficientStats,
-    starts: NDArray[np.intp],
+    tie_starts: NDArray[np.intp],
     patients: Sequence[str],
     measures: Sequence[Measure],
     *,
-    at: float,
+    coverage: float,
     samples: int,
     seed: int,
-) -> SufficientStats:
-    """AURC and score at a coverage, of resampled patients: float64 [samples, M, 2]."""
-    found = []
-    block = max(1, _CELLS // max(ordered.size, 1))
+) -> Floats:
+    """AURC and score at the coverage for resampled patients: float64 [samples, M, 2]."""
+    blocks = []
+    size = max(1, _BLOCK_CELLS // max(ordered.size, 1))
     for drawn in resample_weights(patients, samples=samples, seed=seed):
-        for start in range(0, len(drawn), block):
-            weights = drawn[start : start + block]
+        for start in range(0, len(drawn), size):
+            weights = drawn[start : start + size]
             kept = np.cumsum(weights, axis=1)
-            sums = _kept(ordered, starts, weights)
-            place = (kept >= at * kept[:, -1:]).argmax(axis=1)
+            position = (kept >= coverage * kept[:, -1:]).argmax(axis=1)
+            sums = _cumulative_sums(ordered, tie_starts, weights)
             columns = []
             for measure in measures:
                 scores = measure.combine(sums)
                 risk = _risk(scores, measure)
-                known = np.isfinite(risk)  # as in the estimate, undefined steps do not count
-                summed = (weights * np.where(known, risk, 0)).sum(axis=1)
-                aurc = divide(summed, (weights * known).sum(axis=1))
-                columns.append(np.stack([aurc, scores[np.arange(len(scores)), place]], axis=1))
-            found.append(np.stack(columns, axis=1))
-    return np.concatenate(found)
+                defined = np.isfinite(risk)  # as in the estimate, undefined coverages are skipped
+                total = (weights * np.where(defined, risk, 0)).sum(axis=1)
+                aurc = divide(total, (weights * defined).sum(axis=1))
+                columns.append(np.stack([aurc, scores[np.arange(len(scores)), position]], axis=1))
+            blocks.append(np.stack(columns, axis=1))
+    return np.concatenate(blocks)

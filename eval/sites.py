@@ -1,8 +1,8 @@
-"""Sites to compare encoders on: what the file says, their images, and what must be kept apart.
+"""Sites on which encoders are compared: configuration, images, leak check.
 
-A site is a data set: images with labels, perhaps with reports, perhaps with a collection to draft
-from. What is learned or indexed at one is measured at every one, so nothing of a site's test part
-may be in what another learned from.
+A site is a data set: labelled images, perhaps with reports, perhaps with a collection to draft
+from. A probe or index of one site is tested on every site, so no test image of a site may be in
+the training data of another.
 """
 
 import tomllib
@@ -14,26 +14,24 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eval.datasets import DatasetImage, DatasetLayout, ImageDataset, read_layout
-from eval.embedding import locate
-from eval.errors import EvalLeakError, EvalUsageError, listed
-from eval.tasks.zero_shot import LEAST
-from eval.vectors import Vectors
+from eval.embedding import find_images
+from eval.errors import EvalLeakError, EvalUsageError, bullet_list
+from eval.vectors import MIN_CLASS_IMAGES, Vectors
 
 
 class Site(BaseModel):
-    """A data set; paths are relative to the file that names it.
+    """A data set; paths are relative to the configuration file.
 
     Attributes:
-        name: in the tables.
+        name: for the tables.
         table: of its images, as for `cxr-rag eval embed`.
-        layout: which data set it is.
-        images: folder of the images; by default the table's.
-        train_split: to learn the probe from; empty: nothing is learned or indexed here.
-        test_split: to measure on; empty: all images.
+        layout: of the table.
+        images: folder of the images; default: the table's.
+        train_split: trains the probe; empty: this site is only tested on.
+        test_split: empty: all images.
         collection: reports to index and draft from, as for `cxr-rag index --collection`, or
-            "open-i"; empty: no drafts from here.
-        classes: by our name of a class, the table's own names of it; others are left out. Empty:
-            the names are ours.
+            "open-i"; empty: no drafts.
+        classes: the table's names for each class; others are dropped. Empty: no renaming.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,11 +47,11 @@ class Site(BaseModel):
 
 
 class EncoderComparison(BaseModel):
-    """What to compare, and where.
+    """The configuration of `cxr-rag eval encoders`.
 
     Attributes:
-        encoders: as `encoders.registry` names them; the first is what the others are compared with.
-        site: where; the first has training images.
+        encoders: as for `encoders.registry`; the others are compared with the first.
+        site: the first has training images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,9 +65,9 @@ class SiteImages:
     """A site with its images.
 
     Attributes:
-        data: those to learn from and to test on.
-        paths: files by image id, of the whole table.
-        test: what is measured on: where a site has reports, the images that have one.
+        data: training and test images.
+        paths: file of each image of the table, by id.
+        test: if the site has reports, only images with one.
     """
 
     site: Site
@@ -80,24 +78,25 @@ class SiteImages:
 
 
 def read_comparison(path: Path) -> EncoderComparison:
-    """A comparison from its file.
+    """Read a configuration file.
 
     Raises:
-        EvalUsageError: it is missing, no TOML, has other keys, or names a site or encoder twice.
+        EvalUsageError: it is missing or invalid, or names a site or encoder twice.
     """
     try:
-        asked = EncoderComparison(**tomllib.loads(path.read_text(encoding="utf-8")))
+        config = EncoderComparison(**tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError) as error:
         raise EvalUsageError(f"{path} cannot be used: {error}") from error
-    for names in (asked.encoders, [site.name for site in asked.site]):
+    for names in (config.encoders, [site.name for site in config.site]):
         if len(set(names)) < len(names):
             raise EvalUsageError(f"{path} names an encoder or site twice: {', '.join(names)}")
-    if not asked.site[0].train_split:
-        raise EvalUsageError(f"{path}: the first site has no train_split: nothing is learned there")
-    return asked.model_copy(update={"site": tuple(_placed(s, path.parent) for s in asked.site)})
+    if not config.site[0].train_split:
+        raise EvalUsageError(f"{path}: the first site needs a train_split to train on")
+    sites = tuple(_resolve_paths(site, path.parent) for site in config.site)
+    return config.model_copy(update={"site": sites})
 
 
-def _placed(site: Site, folder: Path) -> Site:
+def _resolve_paths(site: Site, folder: Path) -> Site:
     images = folder / site.images if site.images.parts else (folder / site.table).parent
     collection = site.collection
     if collection not in ("", "open-i"):
@@ -110,71 +109,72 @@ def read_site(site: Site) -> SiteImages:
     """The images of a site.
 
     Raises:
-        EvalUsageError: no table, or no image in the split.
-        EvalDataError: names every line that is wrong, or the images that are not there.
+        EvalUsageError: no table, or no image in a split.
+        EvalDataError: names every invalid line, or the missing images.
     """
     data = read_layout(site.layout, site.table)
     if site.classes:
-        data = data.renamed(site.classes)
-    paths = locate(data, site.images)
+        data = data.map_classes(site.classes)
+    paths = find_images(data, site.images)
     test = [image for image in data.images if image.split == site.test_split or not site.test_split]
     if any(image.text for image in test):
         test = [image for image in test if image.text]
     train = [image for image in data.images if site.train_split and image.split == site.train_split]
     if not test or (site.train_split and not train):
         raise EvalUsageError(
-            f"{site.name} has {len(train)} images in {site.train_split!r} to learn from and "
-            f"{len(test)} in {site.test_split!r} to measure on"
+            f"{site.name} has {len(train)} images in {site.train_split!r} to train on and "
+            f"{len(test)} in {site.test_split!r} to test on"
         )
-    kept = tuple(sorted({*train, *test}, key=lambda image: image.image_id))
-    return SiteImages(site, replace(data, images=kept), paths, tuple(train), tuple(test))
+    used = tuple(sorted({*train, *test}, key=lambda image: image.image_id))
+    return SiteImages(site, replace(data, images=used), paths, tuple(train), tuple(test))
 
 
 def common_classes(sites: Sequence[SiteImages]) -> tuple[str, ...]:
-    """Classes that every site has often enough, with and without, to learn and to measure."""
+    """Classes with enough images with and without them in every training and test split."""
 
-    def frequent(images: Sequence[DatasetImage], name: str) -> bool:
-        there = sum(name in image.labels for image in images)
-        return LEAST <= there <= len(images) - LEAST
+    def is_frequent(name: str, images: Sequence[DatasetImage]) -> bool:
+        count = sum(name in image.labels for image in images)
+        return min(count, len(images) - count) >= MIN_CLASS_IMAGES
 
-    parts = [each.test for each in sites] + [each.train for each in sites if each.train]
-    found = [name for name in sites[0].data.classes if all(frequent(p, name) for p in parts)]
-    if not found:
+    splits = [site.test for site in sites] + [site.train for site in sites if site.train]
+    classes = [name for name in sites[0].data.classes if all(is_frequent(name, s) for s in splits)]
+    if not classes:
         raise EvalUsageError(
-            f"no class has {LEAST} images with it and {LEAST} without in every part of every site"
+            f"no class has {MIN_CLASS_IMAGES} images with it and {MIN_CLASS_IMAGES} without in "
+            "every split of every site"
         )
-    return tuple(found)
+    return tuple(classes)
 
 
 def train_and_test(
-    vectors: Mapping[str, Vectors], home: SiteImages, away: SiteImages
+    vectors: Mapping[str, Vectors], source: SiteImages, target: SiteImages
 ) -> tuple[Vectors, Vectors]:
-    """What is learned from and what is measured on.
+    """Training vectors of the source site and test vectors of the target site.
 
     Raises:
-        EvalLeakError: both hold a patient, a study or an image.
+        EvalLeakError: they share a patient, a study or an image.
     """
-    train = _of(vectors[home.site.name], home.train)
-    test = _of(vectors[away.site.name], away.test)
+    train = _select_images(vectors[source.site.name], source.train)
+    test = _select_images(vectors[target.site.name], target.test)
     shared = {
         "patients": set(train.patient_ids) & set(test.patient_ids),
         "studies": set(train.image_ids) & set(test.image_ids),
     }
-    if home is not away:
-        pictures = {row.tobytes() for row in train.thumbnail}
+    if source is not target:
+        train_pixels = {row.tobytes() for row in train.thumbnail}
         shared["images, by their pixels,"] = {
             name
             for name, row in zip(test.image_ids, test.thumbnail, strict=True)
-            if row.tobytes() in pictures
+            if row.tobytes() in train_pixels
         }
-    for what, names in shared.items():
+    for kind, names in shared.items():
         if names:
             raise EvalLeakError(
-                f"{len(names)} {what} of {home.site.name} ({home.site.train_split}) are measured "
-                f"on in {away.site.name} too:\n{listed(sorted(names))}"
+                f"{len(names)} {kind} of {source.site.name} ({source.site.train_split}) are also "
+                f"tested on in {target.site.name}:\n{bullet_list(sorted(names))}"
             )
     return train, test
 
 
-def _of(vectors: Vectors, images: Sequence[DatasetImage]) -> Vectors:
+def _select_images(vectors: Vectors, images: Sequence[DatasetImage]) -> Vectors:
     return vectors.select(np.isin(vectors.image_ids, [image.image_id for image in images]))

@@ -1,7 +1,7 @@
-"""Intervals and tests: patient-clustered bootstrap, paired approximate randomisation, Holm; ROC.
+"""Patient-clustered bootstrap, paired approximate randomisation, Holm; ROC and average precision.
 
-Everything is seeded; memory does not grow with the number of resamples. A `Statistic` can be
-resampled: it is a function of how often each study counts.
+Everything is seeded; memory does not grow with the number of resamples. What is resampled is a
+`Statistic`: a function of the weight of each study, which is how often it was drawn.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,18 +17,17 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 LEVEL = 0.95
-_CELLS = 1_000_000  # of a block of resampling weights: 8 MB
+_BLOCK_CELLS = 1_000_000
+"""Size of a block of resampling weights: 8 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """Several measures that are one function of the weights of studies.
+    """M measures, computed together from the weights of N studies.
 
     Attributes:
-        names: of the measures, [M].
-        directions: which end of each is good, [M].
-        counts: studies each rests on, [M].
-        values: float64 [B, N] weights -> float64 [B, M].
+        counts: number of studies each measure is based on.
+        values: weights float64 [B, N] -> float64 [B, M].
     """
 
     names: tuple[str, ...]
@@ -36,8 +35,8 @@ class Statistic:
     counts: tuple[int, ...]
     values: Callable[[Floats], Floats]
 
-    def renamed(self, prefix: str, *, first: int | None = None) -> "Statistic":
-        """The first measures, or all of them, under longer names."""
+    def with_prefix(self, prefix: str, *, first: int | None = None) -> "Statistic":
+        """The first few measures, or all, with a prefix to their names."""
         return Statistic(
             tuple(prefix + name for name in self.names[:first]),
             self.directions[:first],
@@ -47,8 +46,8 @@ class Statistic:
 
 
 def mean_statistic(columns: dict[str, tuple[Direction, Floats]]) -> Statistic:
-    """Means of values of studies, [N] each; a NaN does not count."""
-    table = np.stack([values for _, values in columns.values()], axis=1)
+    """Means of the values of studies, [N] each, by name; NaN is skipped."""
+    table = np.stack([column for _, column in columns.values()], axis=1)
     defined = ~np.isnan(table)
     filled = np.where(defined, table, 0.0)
 
@@ -64,8 +63,8 @@ def mean_statistic(columns: dict[str, tuple[Direction, Floats]]) -> Statistic:
 
 
 def summed_statistic(measures: Sequence[Measure], rows: Floats, groups: Sequence[str]) -> Statistic:
-    """Measures of rows of statistics that add up, float64 [N, S], where groups are drawn whole."""
-    # a group's studies have one weight, so its rows can be added up once for all resamples
+    """Measures of summed rows of statistics, float64 [N, S]."""
+    # studies of a group share one weight, so their rows are added up once for all resamples
     sums = group_sums(rows, groups)
     first = np.unique(np.asarray(groups), return_index=True)[1]
     total = sums.sum(axis=0)
@@ -73,48 +72,48 @@ def summed_statistic(measures: Sequence[Measure], rows: Floats, groups: Sequence
         names=tuple(measure.name for measure in measures),
         directions=tuple(measure.direction for measure in measures),
         counts=tuple(int(m.count(total)) if m.count else len(rows) for m in measures),
-        values=lambda weights: combined(measures, weights[:, first] @ sums),
+        values=lambda weights: _combine(measures, weights[:, first] @ sums),
     )
 
 
-def combined(measures: Sequence[Measure], sums: Floats) -> Floats:
+def _combine(measures: Sequence[Measure], sums: Floats) -> Floats:
     """Scores of summed rows: float64 [..., S] -> [..., M]."""
     return np.stack([measure.combine(sums) for measure in measures], axis=-1)
 
 
 def group_sums(rows: Floats, groups: Sequence[str]) -> Floats:
-    """Rows of one group added up: float64 [N, S] -> [G, S], groups in sorted order."""
-    _, places = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.zeros((int(places.max()) + 1 if len(places) else 0, rows.shape[1]))
-    np.add.at(sums, places, rows)
+    """Rows summed by group: float64 [N, S] -> [G, S], groups in sorted order."""
+    _, index = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.zeros((int(index.max()) + 1 if len(index) else 0, rows.shape[1]))
+    np.add.at(sums, index, rows)
     return sums
 
 
 def resample_weights(groups: Sequence[str], *, samples: int, seed: int) -> Iterator[Floats]:
-    """How often each of N studies is drawn when their G groups are: blocks float64 [B, N].
+    """How often each of N studies is drawn in each resample of their G groups: float64 [B, N].
 
-    Groups are drawn with replacement, G at a time. The same seed and G give the same draws, so
+    Each resample draws G groups with replacement. The same seed and G give the same draws, so all
     systems and measures are resampled alike.
     """
-    names, places = np.unique(np.asarray(groups), return_inverse=True)
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
     count = len(names)
     generator = np.random.default_rng(seed)
-    for size in _block_sizes(samples, len(places)):
+    for size in _block_sizes(samples, len(index)):
         drawn = generator.integers(count, size=(size, count)) + np.arange(size)[:, None] * count
         times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
-        yield times.astype(np.float64)[:, places]
+        yield times.astype(np.float64)[:, index]
 
 
 def bootstrap(
     statistics: Sequence[Statistic], groups: Sequence[str], *, samples: int, seed: int
 ) -> Floats:
-    """Values of resampled sets of groups: float64 [samples, M], of all statistics in order.
+    """Values of all statistics in each resample: float64 [samples, M].
 
     Args:
         statistics: of the same N studies.
         groups: patient of each study; studies of a patient are drawn together.
         samples: number of resamples.
-        seed: of the draws.
+        seed: of the resamples.
     """
     with _one_thread():
         return np.concatenate(
@@ -126,23 +125,23 @@ def bootstrap(
 
 
 def estimates(statistics: Sequence[Statistic], studies: int) -> Floats:
-    """Values where each study counts once: float64 [M]."""
-    once = np.ones((1, studies))
-    return np.concatenate([statistic.values(once)[0] for statistic in statistics])
+    """Values with every study counted once: float64 [M]."""
+    weights = np.ones((1, studies))
+    return np.concatenate([statistic.values(weights)[0] for statistic in statistics])
 
 
 def intervals(values: Floats) -> Floats:
     """95 % percentile interval of each column: float64 [samples, M] -> low and high, [M, 2].
 
-    Undefined resamples are left out; fewer than two defined ones give NaN.
+    Undefined resamples are skipped; fewer than two defined ones give NaN.
     """
     tail = 100 * (1 - LEVEL) / 2
-    ends = np.full((values.shape[1], 2), np.nan)
-    for at, column in enumerate(values.T):
+    limits = np.full((values.shape[1], 2), np.nan)
+    for i, column in enumerate(values.T):
         defined = column[~np.isnan(column)]
         if len(defined) >= 2:
-            ends[at] = np.percentile(defined, [tail, 100 - tail])
-    return ends
+            limits[i] = np.percentile(defined, [tail, 100 - tail])
+    return limits
 
 
 def randomisation_test(
@@ -156,64 +155,67 @@ def randomisation_test(
 ) -> Floats:
     """Two-sided p of paired approximate randomisation for each measure: float64 [M].
 
-    Under the null hypothesis the two runs, rows of statistics [N, S], are exchangeable, patient by
-    patient: their studies are swapped at random, and p is the share of swaps (the observed one
-    included) that differ at least as much as the runs do (Noreen 1989; Yeh, COLING 2000).
+    Under the null hypothesis the two runs, rows of statistics [N, S], are exchangeable patient by
+    patient: patients are swapped at random, and p is the share of swaps (the observed one
+    included) with at least the observed difference (Noreen 1989; Yeh, COLING 2000).
     """
-    ours, theirs = group_sums(first, groups), group_sums(second, groups)
-    moved, total_first, total_second = theirs - ours, ours.sum(axis=0), theirs.sum(axis=0)
+    first_sums, second_sums = group_sums(first, groups), group_sums(second, groups)
+    gain, first_total, second_total = (
+        second_sums - first_sums,
+        first_sums.sum(axis=0),
+        second_sums.sum(axis=0),
+    )
 
-    def apart(shift: Floats) -> Floats:
-        ends = total_second - shift, total_first + shift
-        return np.abs(combined(measures, ends[0]) - combined(measures, ends[1]))
+    def difference(swapped: Floats) -> Floats:
+        scores = [_combine(measures, s) for s in (second_total - swapped, first_total + swapped)]
+        return np.abs(scores[0] - scores[1])
 
-    observed = apart(np.zeros_like(total_first))
+    observed = difference(np.zeros_like(first_total))
     generator = np.random.default_rng(seed)
-    as_large, counted = np.ones((2, *observed.shape))
-    for size in _block_sizes(samples, len(ours)):
-        swapped = generator.integers(2, size=(size, len(ours)))
+    as_large, defined = np.ones((2, *observed.shape))
+    for size in _block_sizes(samples, len(gain)):
+        swaps = generator.integers(2, size=(size, len(gain)))
         with _one_thread():
-            shift = swapped.astype(np.float64) @ moved
-        found = apart(shift)
+            swapped = swaps.astype(np.float64) @ gain
+        differences = difference(swapped)
         # rounding must not make an equal difference look smaller
-        as_large += (found >= observed - 1e-12).sum(axis=0)
-        counted += (~np.isnan(found)).sum(axis=0)
-    return np.where(np.isnan(observed), np.nan, as_large / counted)
+        as_large += (differences >= observed - 1e-12).sum(axis=0)
+        defined += (~np.isnan(differences)).sum(axis=0)
+    return np.where(np.isnan(observed), np.nan, as_large / defined)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given; a NaN stays out of the family (Holm 1979)."""
-    defined = [at for at, p in enumerate(p_values) if not np.isnan(p)]
-    ordered = sorted(defined, key=lambda at: p_values[at])
+    """Holm's adjusted p values, in the order given; NaN is not part of the family (Holm 1979)."""
+    defined = [i for i, p in enumerate(p_values) if not np.isnan(p)]
     adjusted = [float("nan")] * len(p_values)
-    reached = 0.0
-    for place, at in enumerate(ordered):
-        reached = max(reached, min(1.0, (len(ordered) - place) * p_values[at]))
-        adjusted[at] = reached
+    largest = 0.0
+    for rank, i in enumerate(sorted(defined, key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(defined) - rank) * p_values[i]))
+        adjusted[i] = largest
     return adjusted
 
 
 def weighted_auroc(scores: Floats, truth: Bools, weights: Floats) -> Floats:
-    """Area under the ROC curve, ties half: scores [N], truth [N], weights [B, N] -> [B].
+    """AUROC with ties counted half: scores [N], truth [N], weights [B, N] -> [B].
 
-    NaN where a set of weights holds one class only.
+    NaN where only one class has weight.
     """
-    positive, negative = _by_score(scores, truth, weights)
+    positive, negative = _class_weights(scores, truth, weights)
     below = np.cumsum(negative, axis=1) - negative
     hits = (positive * (below + negative / 2)).sum(axis=1)
     return divide(hits, positive.sum(axis=1) * negative.sum(axis=1))
 
 
 def weighted_average_precision(scores: Floats, truth: Bools, weights: Floats) -> Floats:
-    """Mean precision over the positives, as in scikit-learn: shapes as `weighted_auroc`."""
-    positive, negative = (part[:, ::-1] for part in _by_score(scores, truth, weights))
+    """Average precision as in scikit-learn; shapes as in `weighted_auroc`."""
+    positive, negative = (w[:, ::-1] for w in _class_weights(scores, truth, weights))
     hits = np.cumsum(positive, axis=1)
     precision = np.nan_to_num(divide(hits, hits + np.cumsum(negative, axis=1)))
     return divide((positive * precision).sum(axis=1), positive.sum(axis=1))
 
 
 def roc_curve(scores: Floats, truth: Bools, points: int = 101) -> tuple[Floats, Floats]:
-    """False and true positive rates, at most so many points."""
+    """False and true positive rates at no more than ``points`` thresholds."""
     from sklearn import metrics  # noqa: PLC0415 - takes a second
 
     false, true, _ = metrics.roc_curve(truth, scores, drop_intermediate=False)
@@ -222,23 +224,22 @@ def roc_curve(scores: Floats, truth: Bools, points: int = 101) -> tuple[Floats, 
 
 
 def _block_sizes(samples: int, columns: int) -> Iterator[int]:
-    size = max(1, min(samples, _CELLS // max(columns, 1)))
+    size = max(1, min(samples, _BLOCK_CELLS // max(columns, 1)))
     for start in range(0, samples, size):
         yield min(size, samples - start)
 
 
 def _one_thread() -> threadpool_limits:
-    """The same bits on any number of cores, and no waiting for a core that another job has."""
+    """The same result to the bit on any number of cores, and no waiting for a busy one."""
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def _by_score(scores: Floats, truth: Bools, weights: Floats) -> tuple[Floats, Floats]:
-    """Weight of positives and of negatives at each distinct score, ascending: [B, S] twice."""
+def _class_weights(scores: Floats, truth: Bools, weights: Floats) -> tuple[Floats, Floats]:
+    """Weight of positives and of negatives at each distinct score, ascending: [B, S] each."""
     order = np.argsort(scores, kind="stable")
-    ordered = scores[order]
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(ordered)) + 1])
-    weighed, true = weights[:, order], truth[order]
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(scores[order])) + 1])
+    weights, truth = weights[:, order], truth[order]
     return (
-        np.add.reduceat(weighed * true, starts, axis=1),
-        np.add.reduceat(weighed * ~true, starts, axis=1),
+        np.add.reduceat(weights * truth, starts, axis=1),
+        np.add.reduceat(weights * ~truth, starts, axis=1),
     )

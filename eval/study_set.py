@@ -1,11 +1,11 @@
-"""The scored studies in one order, the drafts of a run for them, and the leak gate.
+"""The scored studies, the drafts of a run for them, and the leak check.
 
-A study whose reference lacks the scored section is excluded and counted; a study
-without a draft stays in with an empty one, counted by its reason.
+A study whose reference lacks the scored section is excluded and counted; a study without a draft
+stays in with an empty one and is counted by reason.
 
-No scored study may have been seen by the system. Overlapping studies or patients stop the run.
-Equal texts do not (reports repeat word for word), but they are counted, and every table is given
-with them and without.
+The system must not have seen a scored study: overlapping studies or patients stop the run. Equal
+texts do not (reports repeat word for word), but are counted, and every table is given with and
+without them.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders.report_sections import normalize_text
-from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, Problems, listed
+from eval.errors import EvalDataError, EvalLeakError, EvalUsageError, Problems, bullet_list
 from eval.studies import (
     Pair,
     PredictedStudy,
@@ -33,9 +33,8 @@ class StudySet:
     """What every run is scored against.
 
     Attributes:
-        studies: by study id, sorted.
+        studies: sorted by study id.
         without_section: how many studies of the file lack the scored section.
-        has_patients: whether patients are known; if not, each study counts as its own patient.
     """
 
     scope: Scope
@@ -63,9 +62,9 @@ class StudySet:
         return hashlib.sha256(json.dumps([self.scope, facts]).encode()).hexdigest()
 
     def normal(self) -> tuple[bool, ...]:
-        """Whether each reference is normal: the labeller's "No Finding"."""
-        whole = (study.text(Scope.REPORT) for study in self.studies)
-        return tuple(NO_FINDING in label_text(text) for text in whole)
+        """Whether the labeller reads "No Finding" in each reference."""
+        reports = (study.text(Scope.REPORT) for study in self.studies)
+        return tuple(NO_FINDING in label_text(report) for report in reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Run:
         pairs: in the order of the study set.
         missing: studies without a draft, by reason.
         confidence: of each study; None unless every study with a draft has one.
-        made_by: models, prompts and indexes that the file names, each with all its values.
+        made_by: every model, prompt and index that the file names.
     """
 
     name: str
@@ -92,13 +91,13 @@ def make_study_set(references: References, scope: Scope) -> StudySet:
     Raises:
         EvalUsageError: none has it.
     """
-    having = [s for s in references.studies.values() if s.text(scope)]
-    if not having:
+    studies = [s for s in references.studies.values() if s.text(scope)]
+    if not studies:
         raise EvalUsageError(f"{references.path} has no {scope} in any study: choose another scope")
     return StudySet(
         scope=scope,
-        studies=tuple(sorted(having, key=lambda study: study.study_id)),
-        without_section=len(references.studies) - len(having),
+        studies=tuple(sorted(studies, key=lambda study: study.study_id)),
+        without_section=len(references.studies) - len(studies),
         has_patients=references.has_patients,
     )
 
@@ -107,39 +106,43 @@ def make_run(name: str, path: Path, *, study_set: StudySet, references: Referenc
     """Match the predictions of a file with the study set.
 
     Raises:
-        EvalDataError: the file cannot be read, or holds a study that the references do not.
+        EvalDataError: the file cannot be read, or has a study that the references lack.
         EvalUsageError: no prediction has the scored section.
     """
     predictions = read_predictions(path)
     problems = Problems(path)
-    for each in predictions.values():
-        if each.study_id not in references.studies:
-            split = references.elsewhere.get(each.study_id)
-            known = "is unknown to the references" if split is None else f"is in split {split!r}"
-            problems.add(each.where, f"the study {each.study_id} {known}")
+    for prediction in predictions.values():
+        if prediction.study_id not in references.studies:
+            split = references.other_splits.get(prediction.study_id)
+            reason = "is not in the references" if split is None else f"is in split {split!r}"
+            problems.add(prediction.where, f"the study {prediction.study_id} {reason}")
     problems.raise_if_any()
     scope = study_set.scope
     absent = PredictedStudy(study_id="absent", status=Status.FAILED)
-    found = [predictions.get(study.study_id, absent) for study in study_set.studies]
-    if not any(study.text(scope) for study in found):
-        if any(study.text(Scope.REPORT) for study in found):
-            raise EvalUsageError(f"no prediction has its {scope} apart: score the whole report")
+    matched = [predictions.get(study.study_id, absent) for study in study_set.studies]
+    if not any(prediction.text(scope) for prediction in matched):
+        if any(prediction.text(Scope.REPORT) for prediction in matched):
+            raise EvalUsageError(
+                f"no prediction has a separate {scope} section: score the whole report"
+            )
         raise EvalDataError("no study of the set has a draft: nothing to score")
     missing: Counter[str] = Counter()
     made_by: defaultdict[str, set[str]] = defaultdict(set)
     pairs, confidence = [], []
-    for study, text, each in zip(study_set.studies, study_set.texts, found, strict=True):
-        draft = each.text(scope)
-        pairs.append(Pair(study.study_id, text, draft, each.sentences(scope), each.evidence))
-        if each is absent:
+    for study, prediction in zip(study_set.studies, matched, strict=True):
+        draft, sentences = prediction.text(scope), prediction.sentences(scope)
+        reference = study.text(scope)
+        pairs.append(Pair(study.study_id, reference, draft, sentences, prediction.evidence))
+        if prediction is absent:
             missing["not in the file"] += 1
         elif not draft:
-            missing[f"no {scope}" if each.status is Status.OK else each.status.value] += 1
-        if each.confidence is not None:
-            confidence.append(each.confidence)
-        elif not draft:  # is the least sure, unless it says otherwise
+            status = prediction.status
+            missing[f"no {scope}" if status is Status.OK else status.value] += 1
+        if prediction.confidence is not None:
+            confidence.append(prediction.confidence)
+        elif not draft:  # least confident, unless the file says otherwise
             confidence.append(float("-inf"))
-        for key, value in each.made_by.items():
+        for key, value in prediction.made_by.items():
             made_by[key].add(value)
     return Run(
         name=name,
@@ -152,51 +155,51 @@ def make_run(name: str, path: Path, *, study_set: StudySet, references: Referenc
 
 @dataclass(frozen=True, slots=True)
 class LeakCheck:
-    """What the gate let pass.
+    """Overlap that does not stop the run.
 
     Attributes:
-        seen_text: whether each study's reference text is, word for word, a text of the training
-            data; empty if none was named.
-        notes: what was not checked, in sentences.
+        text_in_train: whether each reference text is also, word for word, a training text; empty
+            without training data.
+        notes: what was not checked.
     """
 
-    seen_text: tuple[bool, ...]
+    text_in_train: tuple[bool, ...]
     notes: tuple[str, ...]
 
 
 def check_leaks(study_set: StudySet, *, train: References | None, run: Run) -> LeakCheck:
-    """Compare the study set with the training data, and with the evidence the run names.
+    """Compare the study set with the training data and with the run's evidence.
 
     Raises:
         EvalLeakError: names overlapping studies or patients.
     """
-    scored = {study.study_id for study in study_set.studies}
+    scored_ids = {study.study_id for study in study_set.studies}
     leaks = [
         f"study {pair.study_id} was drafted from the report of {report.report_id}"
         for pair in run.pairs
         for report in pair.evidence
-        if report.report_id in scored
+        if report.report_id in scored_ids
     ]
     if leaks:
         raise EvalLeakError(
-            f"the evidence of {run.name} holds reports of studies that are scored:\n"
-            f"{listed(leaks)}\nTake them out of the report collection and draft again"
+            f"the evidence of {run.name} contains reports of scored studies:\n"
+            f"{bullet_list(leaks)}\nRemove them from the report collection and draft again"
         )
     if train is None:
-        note = "no training data was named (--train): overlap with it is not checked"
+        note = "no training data given (--train): overlap with it is not checked"
         return LeakCheck((), (note,))
-    shared = {"studies": scored & train.studies.keys()}
+    shared = {"studies": scored_ids & train.studies.keys()}
     notes: tuple[str, ...] = ()
     if study_set.has_patients and train.has_patients:
-        theirs = {study.patient for study in train.studies.values()}
-        shared["patients"] = theirs.intersection(study_set.patients)
+        train_patients = {study.patient for study in train.studies.values()}
+        shared["patients"] = train_patients.intersection(study_set.patients)
     else:
         notes = ("the files do not both name patients: overlap of patients is not checked",)
-    for what, names in shared.items():
+    for kind, names in shared.items():
         if names:
             raise EvalLeakError(
-                f"{len(names)} {what} are scored and in the training data {train.path} too:\n"
-                f"{listed(sorted(names))}\nTake them out of one of the two"
+                f"{len(names)} {kind} are scored and also in the training data {train.path}:\n"
+                f"{bullet_list(sorted(names))}\nRemove them from one of the two"
             )
-    known = {normalize_text(study.text(study_set.scope)) for study in train.studies.values()}
-    return LeakCheck(tuple(normalize_text(text) in known for text in study_set.texts), notes)
+    train_texts = {normalize_text(study.text(study_set.scope)) for study in train.studies.values()}
+    return LeakCheck(tuple(normalize_text(text) in train_texts for text in study_set.texts), notes)

@@ -1,7 +1,6 @@
-"""Cleaning: how a report becomes words before it is scored.
+"""Cleaning: how a report is split into words before it is scored.
 
-Cleaning changes BLEU-4 more than the choice of library does, so every score is printed with its
-name.
+It changes BLEU-4 more than the choice of library does, so every score names its cleaning.
 """
 
 import html
@@ -12,27 +11,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cleaning:
-    """A convention that turns text into words.
-
-    Attributes:
-        name: printed beside every score that used it.
-        what: one sentence for the metric card.
-        words: the function itself; an empty text has no words.
-    """
+    """A tokenization convention; ``description`` is for the metric card."""
 
     name: str
-    what: str
+    description: str
     words: Callable[[str], list[str]]
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.what}"
+        return f"{self.name}: {self.description}"
 
-    def joined(self, text: str) -> str:
-        """Words with one blank between them, never a newline."""
+    def clean(self, text: str) -> str:
+        """The words separated by single spaces."""
         return " ".join(self.words(text))
 
 
-_PLAIN = str.maketrans(
+_ASCII_PUNCTUATION = str.maketrans(
     {
         "\u2018": "'",
         "\u2019": "'",
@@ -63,7 +56,7 @@ _PTB_WORD = re.compile(
     """,
     re.VERBOSE,
 )
-_BRACKETS = {
+_PTB_BRACKETS = {
     "(": "-lrb-",
     ")": "-rrb-",
     "[": "-lsb-",
@@ -71,26 +64,24 @@ _BRACKETS = {
     "{": "-lcb-",
     "}": "-rcb-",
 }
+_R2GEN_PUNCTUATION = re.compile(r"""[.,?;*!%^&_+():\[\]{}"'\\/]""")
 
 
 def _coco_ptb(text: str) -> list[str]:
-    """Penn Treebank words in lower case without punctuation, as COCO caption scoring has them."""
-    plain = html.unescape(text).lower().translate(_PLAIN)
-    return [_BRACKETS.get(word, word) for word in _PTB_WORD.findall(plain)]
+    plain = html.unescape(text).lower().translate(_ASCII_PUNCTUATION)
+    return [_PTB_BRACKETS.get(word, word) for word in _PTB_WORD.findall(plain)]
 
 
 def _r2gen(text: str) -> list[str]:
-    """Sentences without any punctuation, each closed by " .", as R2Gen cleans Open-I (2020)."""
+    """As R2Gen cleans Open-I (2020)."""
     lower = re.sub(r"(?:^|(?<=\s))\d\. ", "", " ".join(text.lower().split()))
-    sentences = (_NOT_R2GEN.sub("", part).strip() for part in re.split(r"\.+(?=\s|$)", lower))
-    return [word for sentence in sentences if sentence for word in [*sentence.split(), "."]]
-
-
-_NOT_R2GEN = re.compile(r"""[.,?;*!%^&_+():\[\]{}"'\\/]""")
+    parts = re.split(r"\.+(?=\s|$)", lower)
+    sentences = (_R2GEN_PUNCTUATION.sub("", part).split() for part in parts)
+    return [word for sentence in sentences if sentence for word in [*sentence, "."]]
 
 
 def _cxr_report_metric(text: str) -> list[str]:
-    """Split at blanks, full stops apart, as CXR-Report-Metric does before its BLEU-2."""
+    """As CXR-Report-Metric does before its BLEU-2."""
     return text.lower().replace(".", " .").split()
 
 
@@ -104,4 +95,4 @@ CXR_REPORT_METRIC = Cleaning(
     "cxr-report-metric", "lower case, split at blanks, full stops apart", _cxr_report_metric
 )
 CLEANINGS = {cleaning.name: cleaning for cleaning in (COCO_PTB, R2GEN, CXR_REPORT_METRIC)}
-"""What `--cleaning` knows; the first is the default."""
+"""Choices of `--cleaning`; the first is the default."""

@@ -1,7 +1,6 @@
-"""The vectors file: images, reports and prompts of a data set in one space, with their labels.
+"""The vectors file: embeddings of a data set's images, reports and prompts, with its labels.
 
-So that any model's vectors can be scored. One .npz without pickles and without report text: only a
-hash tells which reports are equal.
+One .npz without pickles and without report text: a hash tells which reports are equal.
 """
 
 import hashlib
@@ -24,6 +23,9 @@ from eval.stats import LEVEL
 from rag.atomic_io import explain_disk_errors, write_bytes_atomic
 
 SCHEMA = "cxr-rag-vectors/2"
+MIN_CLASS_IMAGES = 5
+"""Images with a class, and without it, that are needed to score it."""
+
 _NORM_TOLERANCE = 1e-3
 
 Names = NDArray[np.str_]
@@ -34,18 +36,15 @@ class Vectors:
     """A data set embedded by a model.
 
     Attributes:
-        encoder_id: which model made the vectors.
         image_ids, patient_ids, splits: of each image, str [N].
-        text_ids: names of the reports, str [N], equal where the reports are, empty where there is
-            none.
-        image: float32 [N, D], rows of norm 1.
-        text: float32 [N, D], rows of norm 1, or NaN where an image has no report.
+        text_ids: str [N], equal for equal reports, empty without a report.
+        image: unit vectors, float32 [N, D].
+        text: unit vectors, float32 [N, D]; NaN without a report.
         labels: bool [N, L].
         classes: names of the L labels.
         single: whether each image has exactly one.
-        prompt: float32 [P, D], rows of norm 1: the sentences of `prompts`, in their order.
-        thumbnail: float32 [N, 256], the image at 16 x 16 grey values, for a baseline; empty if
-            unknown.
+        prompt: unit vectors of `prompts`, float32 [P, D], perhaps empty.
+        thumbnail: the image as 16 x 16 grey values, float32 [N, 256], perhaps empty.
     """
 
     encoder_id: str
@@ -66,34 +65,34 @@ class Vectors:
 
     @property
     def prompts(self) -> tuple[ClassPrompt, ...]:
-        """What the rows of ``prompt`` say."""
+        """Texts of the rows of ``prompt``."""
         return prompts(self.classes)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, patients, labels and text names, not over the vectors."""
+        """SHA-256 over ids, patients, labels and text ids, not over the vectors."""
         digest = hashlib.sha256("\0".join([*self.image_ids, *self.patient_ids]).encode())
         digest.update("\0".join([*self.text_ids, *self.classes]).encode() + self.labels.tobytes())
         return digest.hexdigest()
 
     def select(self, mask: NDArray[np.bool_]) -> "Vectors":
         """The images of a mask [N]."""
-        names = ("image_ids", "patient_ids", "splits", "text_ids")
+        ids = ("image_ids", "patient_ids", "splits", "text_ids")
         arrays = ("image", "text", "labels", "thumbnail")
-        rows = {name: getattr(self, name) for name in (*names, *arrays)}
-        return replace(self, **{name: each[mask] for name, each in rows.items() if len(each)})
+        rows = {name: getattr(self, name) for name in (*ids, *arrays)}
+        return replace(self, **{name: array[mask] for name, array in rows.items() if len(array)})
 
     def in_split(self, split: str) -> "Vectors":
-        """The images of one split; all of them if it is empty.
+        """The images of one split, or all if ``split`` is empty.
 
         Raises:
-            EvalUsageError: there are none.
+            EvalUsageError: no image is in that split.
         """
         if not split:
             return self
         if split not in self.splits:
-            there = ", ".join(sorted({name or "(none)" for name in self.splits}))
-            raise EvalUsageError(f"no image is in split {split!r}; there are: {there}")
+            splits = ", ".join(sorted({name or "(none)" for name in self.splits}))
+            raise EvalUsageError(f"no image is in split {split!r}; there are: {splits}")
         return self.select(self.splits == split)
 
     def with_reports(self) -> "Vectors":
@@ -101,15 +100,21 @@ class Vectors:
         return self.select(self.text_ids != "")
 
     def with_classes(self, names: Sequence[str]) -> "Vectors":
-        """With these classes alone, in this order."""
-        said = np.array([each.label for each in self.prompts[: len(self.prompt)]])
-        rows = np.concatenate([np.flatnonzero(said == name) for name in names])
+        """Only these classes, in this order."""
+        prompt_labels = np.array([prompt.label for prompt in self.prompts[: len(self.prompt)]])
+        rows = np.concatenate([np.flatnonzero(prompt_labels == name) for name in names])
         return replace(
             self,
             labels=self.labels[:, [self.classes.index(name) for name in names]],
             classes=tuple(names),
             prompt=self.prompt[rows],
         )
+
+    def scorable_classes(self) -> list[int]:
+        """Indices of the classes with enough images with and without them."""
+        positive = self.labels.sum(axis=0)
+        enough = np.minimum(positive, len(self) - positive) >= MIN_CLASS_IMAGES
+        return [int(i) for i in np.flatnonzero(enough)]
 
     def result(
         self,
@@ -122,7 +127,7 @@ class Vectors:
         notes: Sequence[str] = (),
         blanks: Mapping[str, object] = MappingProxyType({}),
     ) -> Result:
-        """The result of a task on these vectors of a file, with the card's blanks filled in."""
+        """The result of a task on these vectors; ``blanks`` complete its card."""
         measures = list(dict.fromkeys(number.measure for number in numbers))
         return Result(
             task=task,
@@ -151,25 +156,17 @@ def make_vectors(
     prompt: NDArray[np.float32] | None = None,
     thumbnail: NDArray[np.float32] | None = None,
 ) -> Vectors:
-    """Vectors of a data set, checked.
-
-    Args:
-        data: the images, in the order of the rows.
-        encoder_id: which model made them.
-        image: float32 [N, D].
-        text: float32 [N, D], NaN where an image has no report.
-        prompt: float32 [P, D].
-        thumbnail: float32 [N, 256].
+    """Checked vectors of a data set; shapes as in `Vectors`, rows in the order of its images.
 
     Raises:
-        EvalDataError: a shape does not fit, or a row is no unit vector.
+        EvalDataError: a shape does not fit, or a row is not a unit vector.
     """
     images = data.images
     _check_rows("image", image, count=len(images))
     if text is None:
         text = np.full_like(image, np.nan)
-    having = np.array([bool(one.text) for one in images]) & ~np.isnan(text).any(axis=1)
-    _check_rows("text", text[having], count=int(having.sum()))
+    has_text = np.array([bool(i.text) for i in images]) & ~np.isnan(text).any(axis=1)
+    _check_rows("text", text[has_text], count=int(has_text.sum()))
     if prompt is None:
         prompt = np.empty((0, image.shape[1]), dtype=np.float32)
     _check_rows("prompt", prompt, count=len(prompts(data.classes)) if len(prompt) else 0)
@@ -177,13 +174,13 @@ def make_vectors(
         raise EvalDataError("image, text and prompt vectors have different lengths")
     return Vectors(
         encoder_id=encoder_id,
-        image_ids=np.array([one.image_id for one in images]),
-        patient_ids=np.array([one.patient_id for one in images]),
-        splits=np.array([one.split for one in images]),
-        text_ids=np.where(having, [_text_id(one) for one in images], ""),
+        image_ids=np.array([i.image_id for i in images]),
+        patient_ids=np.array([i.patient_id for i in images]),
+        splits=np.array([i.split for i in images]),
+        text_ids=np.where(has_text, [_text_id(i) for i in images], ""),
         image=image,
         text=text,
-        labels=np.array([[label in one.labels for label in data.classes] for one in images]),
+        labels=np.array([[label in i.labels for label in data.classes] for i in images]),
         classes=data.classes,
         single=data.single,
         prompt=prompt,
@@ -192,42 +189,41 @@ def make_vectors(
 
 
 def _check_rows(name: str, rows: NDArray[np.float32], *, count: int) -> None:
-    """Refuse what is no matrix of unit vectors, and name the first row that is wrong."""
     if rows.ndim != 2 or len(rows) != count:
         raise EvalDataError(f"{name} vectors have shape {rows.shape}, not ({count}, D)")
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)
-    wrong = np.flatnonzero(~(np.abs(norms - 1) < _NORM_TOLERANCE))
-    if len(wrong):
+    invalid = np.flatnonzero(~(np.abs(norms - 1) < _NORM_TOLERANCE))
+    if len(invalid):
         raise EvalDataError(
-            f"row {wrong[0]} of the {name} vectors has norm {norms[wrong[0]]:.4g}, not 1: "
+            f"row {invalid[0]} of the {name} vectors has norm {norms[invalid[0]]:.4g}, not 1: "
             "normalise the vectors"
         )
 
 
 def save_vectors(path: Path, vectors: Vectors) -> None:
-    """Write a vectors file in one step.
+    """Write a vectors file atomically.
 
     Raises:
         EvalDataError: it cannot be written.
     """
-    arrays = {each.name: np.array(getattr(vectors, each.name)) for each in fields(vectors)}
-    written = io.BytesIO()
-    np.savez(written, allow_pickle=False, schema=np.array(SCHEMA), **arrays)
+    arrays = {field.name: np.array(getattr(vectors, field.name)) for field in fields(vectors)}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, schema=np.array(SCHEMA), **arrays)
     with explain_disk_errors(path, EvalDataError):
-        write_bytes_atomic(path, written.getvalue())
+        write_bytes_atomic(path, buffer.getvalue())
 
 
 def load_vectors(path: Path) -> Vectors:
-    """A vectors file that `save_vectors` wrote.
+    """Read a file written by `save_vectors`.
 
     Raises:
         EvalUsageError: no such file.
-        EvalDataError: it is damaged or of another version.
+        EvalDataError: it is damaged or has another schema.
     """
     saved = load_arrays(path)
     if str(saved.pop("schema", "")) != SCHEMA:
-        raise EvalDataError(f"{path} is no vectors file of schema {SCHEMA}: embed again")
-    missing = {each.name for each in fields(Vectors)} - saved.keys()
+        raise EvalDataError(f"{path} is not a vectors file of schema {SCHEMA}: embed again")
+    missing = {field.name for field in fields(Vectors)} - saved.keys()
     if missing:
         raise EvalDataError(f"{path} lacks {', '.join(sorted(missing))}: embed again")
     saved |= {name: saved[name].tolist() for name in ("encoder_id", "single")}
@@ -239,7 +235,7 @@ def load_arrays(path: Path) -> dict[str, Any]:
 
     Raises:
         EvalUsageError: no such file.
-        EvalDataError: it is no .npz of plain arrays.
+        EvalDataError: it is not an .npz of plain arrays.
     """
     if not path.is_file():
         raise EvalUsageError(f"there is no file {path}")
@@ -247,7 +243,7 @@ def load_arrays(path: Path) -> dict[str, Any]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             return {name: saved[name] for name in saved.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise EvalDataError(f"{path} is no .npz of plain arrays ({error})") from error
+        raise EvalDataError(f"{path} is not an .npz of plain arrays ({error})") from error
 
 
 def _text_id(image: DatasetImage) -> str:

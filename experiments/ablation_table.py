@@ -27,8 +27,8 @@ from eval.datasets import (
     DatasetImage,
     DatasetLayout,
     ImageDataset,
-    class_names,
     classes_of,
+    map_labels,
     prompts,
 )
 from eval.report.tables import markdown_table
@@ -135,7 +135,7 @@ def _labelled(study: TrainingStudy, *, split: str) -> DatasetImage:
         image_id=study.study_id,
         patient_id=study.patient_id,
         image=str(study.frontals[0]),
-        labels=own | class_names(DatasetLayout.OPEN_I, study.labels),
+        labels=own | map_labels(DatasetLayout.OPEN_I, study.labels),
         text=study.text,
         split=split,
     )

@@ -21,7 +21,7 @@ class LengthMetric(MetricGroup):
     card: ClassVar = {"words": "blanks"}
     measures = (mean_measure("length", Direction.NONE, column=0, high=float("inf")),)
     width = 2
-    batch = 3
+    batch_size = 3
 
     def __init__(self, fail_after: int = 1_000) -> None:
         self.asked = 0
@@ -67,9 +67,9 @@ def test_what_a_score_depends_on_is_in_its_key() -> None:
     assert content_key(metric, Pair("1", "a", "bc")) != key
     evidence = Pair("1", "ab", "c", (DraftSentence("c", ("R",)),), (Evidence("R", "c"),))
     assert content_key(metric, evidence) == key
-    metric.reads_evidence = True
+    metric.uses_evidence = True
     assert content_key(metric, evidence) != content_key(metric, base)
-    metric.reads_evidence = False
+    metric.uses_evidence = False
     metric.version = "2"
     assert content_key(metric, base) != key
 

@@ -104,7 +104,7 @@ def test_compare_and_its_refusal(files: Path) -> None:
     [
         ("{", "line 2: not JSON"),
         ('{"study_id": "S000", "report": "x"}', "line 2: the id S000 was on line 1 already"),
-        ('{"study_id": "S9", "report": "x"}', "line 2: the study S9 is unknown"),
+        ('{"study_id": "S9", "report": "x"}', "line 2: the study S9 is not in the references"),
         ('{"study_id": "S001", "report": NaN}', "line 2: holds NaN"),
         ('{"study_id": "S001", "report": ""}', "line 2: the draft is empty"),
         ('{"study_id": "S001", "report": "%s"}' % ("word " * 50_000), "50000 words"),
@@ -143,7 +143,7 @@ def test_a_command_that_cannot_be_meant_exits_2(files: Path, more: list[str], re
 
 def test_a_leak_exits_3(files: Path) -> None:
     found = score(files, "ours.jsonl", "--train", files / "references.jsonl", code=3)
-    assert "12 studies are scored and in the training data" in found
+    assert "12 studies are scored and also in the training data" in found
 
 
 def test_label_prints_a_line_each(files: Path) -> None:

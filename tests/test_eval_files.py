@@ -36,9 +36,9 @@ GOOD = b'{"study_id": "a", "report": "Clear."}\n'
         (b'{"study_id": "b\\u001b[31m", "report": "Clear."}', "control character"),
         (b'{"study_id": "b", "report": "%s"}' % (b"word " * 50_000), "50000 words"),
         (b'{"study_id": "b", "status": "done", "report": "Clear."}', "status Input should be"),
-        (b'{"study_id": "b", "findings": [{"text": ""}]}', "no sentence {...} with a text"),
+        (b'{"study_id": "b", "findings": [{"text": ""}]}', "not a sentence {...} with a text"),
         (b'{"study_id": "b", "findings": [{"text": "Clear.", "sources": "R1"}]}', "sources"),
-        (b'{"study_id": "b", "findings": ["Clear."]}', "no sentence {...} with a text"),
+        (b'{"study_id": "b", "findings": ["Clear."]}', "not a sentence {...} with a text"),
         (b'{"study_id": "b", "report": "Clear.", "evidence": [{"text": "x"}]}', "report_id"),
     ],
 )

@@ -139,7 +139,7 @@ def test_the_leak_gate(options: Options, tmp_path: Path) -> None:
         return options | {"train": write_jsonl(tmp_path / "leak.jsonl", rows)}
 
     with pytest.raises(
-        EvalLeakError, match=r"1 studies are scored and in the training data(.|\n)*S001"
+        EvalLeakError, match=r"1 studies are scored and also in the training data(.|\n)*S001"
     ):
         score_generation(**with_train(study_id="S001"))
     with pytest.raises(EvalLeakError, match=r"1 patients(.|\n)*Sp003"):
@@ -165,7 +165,7 @@ def test_a_study_the_references_do_not_have_is_named_by_its_line(options: Option
     rows = drafts(REFERENCES)
     rows[3]["study_id"] = "S999"
     write_jsonl(options["predictions"], rows)
-    with pytest.raises(EvalDataError, match="line 4: the study S999 is unknown"):
+    with pytest.raises(EvalDataError, match="line 4: the study S999 is not in the references"):
         score_generation(**options)
     rows = [row | {"split": "val" if at < 20 else "train"} for at, row in enumerate(REFERENCES)]
     write_jsonl(options["references"], rows)
@@ -186,7 +186,7 @@ def test_a_missing_section_stays_missing(options: Options) -> None:
 
 def test_sections_that_are_not_there_cannot_be_scored(options: Options) -> None:
     write_jsonl(options["predictions"], [{"study_id": "S001", "report": "The lungs are clear."}])
-    with pytest.raises(EvalUsageError, match="no prediction has its findings apart"):
+    with pytest.raises(EvalUsageError, match="no prediction has a separate findings section"):
         score_generation(**options | {"scope": Scope.FINDINGS})
     write_jsonl(options["references"], [{"study_id": "S001", "report": "Clear."}])
     with pytest.raises(EvalUsageError, match="no findings in any study"):

@@ -46,7 +46,7 @@ class Reads(ChatHandler):
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Reads, "asked", [])
-    monkeypatch.setattr(judging, "_TRIES", 1)
+    monkeypatch.setattr(judging, "_MAX_ATTEMPTS", 1)
     with listening(Reads) as found:
         yield found
 
@@ -79,9 +79,9 @@ def test_a_missing_draft_is_the_worst_and_nobody_is_asked(url: str) -> None:
     "failure",
     [
         (503, "", "HTTP 503"),
-        (200, "certainly!", "not the JSON"),
-        (200, '{"1": "yes", "2": true}', "not the JSON"),
-        (200, "{}", "not the JSON"),
+        (200, "certainly!", "not the requested JSON"),
+        (200, '{"1": "yes", "2": true}', "not the requested JSON"),
+        (200, "{}", "not the requested JSON"),
     ],
 )
 def test_no_answer_is_counted_left_out_and_asked_again(

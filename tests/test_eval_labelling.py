@@ -10,7 +10,7 @@ from support.labeller_accuracy import Labelled, read_labelled, table
 from support.made_up_studies import write_jsonl
 
 from eval.errors import EvalDataError
-from eval.metrics.findings import FIVE, MAPPINGS, label_file, label_matrix
+from eval.metrics.findings import FIVE_LABELS, POSITIVE_STATES, label_file, label_matrix
 from rag.report_nlp.labeller import LABELS
 
 GOLDEN = Path(__file__).parent / "golden" / "labeller_sentences.jsonl"
@@ -68,11 +68,11 @@ def test_shares_are_counted_by_hand() -> None:
 
 def test_uncertain_is_mapped_as_the_name_of_the_measure_says() -> None:
     matrix = label_matrix("Possible pneumonia. Cardiomegaly. No edema.")
-    for mapping, row in zip(MAPPINGS, matrix, strict=True):
+    for mapping, row in zip(POSITIVE_STATES, matrix, strict=True):
         assert row[LABELS.index("Pneumonia")] == (mapping == "u=1")
         assert row[LABELS.index("Cardiomegaly")]
         assert not row[LABELS.index("Edema")]
-    assert set(FIVE) < set(LABELS)
+    assert set(FIVE_LABELS) < set(LABELS)
 
 
 def test_the_rules_stand_on_nothing_that_is_not_part_of_their_name() -> None:

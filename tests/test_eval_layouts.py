@@ -8,8 +8,8 @@ from support.made_up_studies import write_jsonl
 
 from eval.datasets import (
     DatasetLayout,
-    class_names,
     classes_of,
+    map_labels,
     prompts,
     read_layout,
 )
@@ -127,10 +127,10 @@ def test_every_class_has_sentences_both_ways(layout: DatasetLayout) -> None:
 
 
 def test_names_are_read_whatever_their_case() -> None:
-    assert class_names(DatasetLayout.NIH_14X100, ["Effusion", " MASS "]) == {
+    assert map_labels(DatasetLayout.NIH_14X100, ["Effusion", " MASS "]) == {
         "Pleural Effusion",
         "Mass",
     }
-    assert class_names(DatasetLayout.OPEN_I, ["no indexing"]) == frozenset()
-    with pytest.raises(EvalUsageError, match="no classes of its own"):
+    assert map_labels(DatasetLayout.OPEN_I, ["no indexing"]) == frozenset()
+    with pytest.raises(EvalUsageError, match="no fixed classes"):
         classes_of(DatasetLayout.TABLE)

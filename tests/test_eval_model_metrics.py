@@ -49,7 +49,7 @@ def setup_of(models: Path) -> Setup:
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing may come from this machine's cache, nor from the net."""
-    monkeypatch.setattr("eval.metrics.bert._cached", lambda _: None)
+    monkeypatch.setattr("eval.metrics.bert._cached_snapshot", lambda _: None)
 
 
 @pytest.mark.parametrize("key", MODEL_BASED)
@@ -97,7 +97,7 @@ def test_bertscore(models: Path) -> None:
 def test_bertscore_matches_greedily_and_leaves_the_marks_out(models: Path) -> None:
     """The definition, written the slow way (Zhang et al. 2020, equations 1 to 3)."""
     folder = models / "distilroberta-base"
-    ours, theirs = (bert.embed_pieces(folder, text).numpy() for text in (TEXTS[1], TEXTS[0]))
+    ours, theirs = (bert.embed_tokens(folder, text).numpy() for text in (TEXTS[1], TEXTS[0]))
     recall = [max(float(a @ b) for b in ours) for a in theirs[1:-1]]
     precision = [max(float(a @ b) for b in theirs) for a in ours[1:-1]]
     p, r = np.mean(precision), np.mean(recall)
@@ -160,10 +160,10 @@ def test_other_weights_have_another_version(models: Path, tmp_path: Path) -> Non
 
 def test_radcliq_by_hand() -> None:
     """The mean of the fit scores 0; each part that grows lowers it; ReXrank's order of parts."""
-    assert radeval.composite(0.53792312, 0.61757256, 0.76479421, 0.44738335) == pytest.approx(
+    assert radeval.radcliq_v1(0.53792312, 0.61757256, 0.76479421, 0.44738335) == pytest.approx(
         0, abs=1e-9
     )
-    base = radeval.composite(0.2, 0.4, 0.3, 0.1)
+    base = radeval.radcliq_v1(0.2, 0.4, 0.3, 0.1)
     assert base == pytest.approx(
         0.377083683 * (0.53792312 - 0.2) / 0.30282584
         + 0.3703001 * (0.61757256 - 0.4) / 0.22430938
@@ -171,7 +171,7 @@ def test_radcliq_by_hand() -> None:
         rel=1e-6,
     )
     for changed in [(0.3, 0.4, 0.3, 0.1), (0.2, 0.5, 0.3, 0.1), (0.2, 0.4, 0.4, 0.1)]:
-        assert radeval.composite(*changed) < base
+        assert radeval.radcliq_v1(*changed) < base
 
 
 @needs_radeval
@@ -187,11 +187,11 @@ def test_radgraph_and_radcliq_through_radeval(models: Path) -> None:
         assert 0 <= other < 1
     upper = built.score([Pair("upper", TEXTS[0].upper(), TEXTS[0])])
     assert upper[0, 0] == 1  # case does not count
-    composite = metric_class("radcliq")(setup_of(models))
-    same, other, missing = composite.measures[0].combine(composite.score(PAIRS))
-    assert same == pytest.approx(radeval.composite(1, 1, 1, 1), abs=1e-3)
+    radcliq = metric_class("radcliq")(setup_of(models))
+    same, other, missing = radcliq.measures[0].combine(radcliq.score(PAIRS))
+    assert same == pytest.approx(radeval.radcliq_v1(1, 1, 1, 1), abs=1e-3)
     assert same < other < missing
-    assert missing == radeval.WORST
+    assert missing == radeval.WORST_RADCLIQ
 
 
 @pytest.fixture
@@ -260,6 +260,6 @@ def test_green_through_radeval(models: Path, monkeypatch: pytest.MonkeyPatch) ->
         "(a) False report of a finding in the candidate: 1. effusion\n\n[Matched Findings]:\n"
         "3. heart; lungs; pleura"
     )
-    model = radeval.green_model(models / "GREEN-radllama2-7b")
+    model = radeval.load_green(models / "GREEN-radllama2-7b")
     monkeypatch.setattr(model, "get_response", lambda batch: [answer] * len(batch["prompt"]))
     assert built.measures[0].combine(built.score(PAIRS)).tolist() == [0.75, 0.75, 0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from eval.stats import roc_curve, weighted_auroc, weighted_average_precision
-from eval.tasks.retrieval import Ranks, first_right, ndcg, weighted_median
+from eval.tasks.retrieval import ndcg, rank_relevant, weighted_median
 
 SCORES = st.lists(
     st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 3)), min_size=2, max_size=25
@@ -49,7 +49,7 @@ def test_weighted_median_is_the_lower_median_of_repeated_values() -> None:
 
 def test_a_tie_counts_as_the_mean_of_its_orders() -> None:
     similarity = np.array([[0.9, 0.5, 0.5, 0.5, 0.1]])
-    ranks = Ranks(*first_right(similarity, np.array([[0, 1]])))
+    ranks = rank_relevant(similarity, np.array([[0, 1]]))
     assert ranks.recall(1)[0] == 0
     assert ranks.recall(2)[0] == pytest.approx(1 / 3)
     assert ranks.recall(3)[0] == pytest.approx(2 / 3)
@@ -61,7 +61,7 @@ def test_a_tie_counts_as_the_mean_of_its_orders() -> None:
 def test_any_of_several_right_items_that_are_tied_is_a_hit() -> None:
     similarity = np.array([[0.9, 0.5, 0.5, 0.5, 0.5, 0.1], [0.2, 0.7, 0.7, 0.1, 0.1, 0.1]])
     right = np.array([[0, 1], [0, 3], [0, 5], [1, 1], [1, 2]])
-    ranks = Ranks(*first_right(similarity, right))
+    ranks = rank_relevant(similarity, right)
     orders = itertools.permutations((True, False, True, False))
     ranked = np.array([2 + order.index(True) for order in orders])  # one stands before them
     for k in range(1, 7):
@@ -92,7 +92,7 @@ def test_agrees_with_ir_measures() -> None:
     own = [ir_measures.Qrel(str(q), names[q], 1) for q in range(20)]
     wanted = [ir_measures.Success @ 1, ir_measures.Success @ 5, ir_measures.RR]
     expected = ir_measures.calc_aggregate(wanted, own, run)
-    ranks = Ranks(*first_right(similarity, np.arange(20)[:, None].repeat(2, axis=1)))
+    ranks = rank_relevant(similarity, np.arange(20)[:, None].repeat(2, axis=1))
     assert ranks.recall(1).mean() == pytest.approx(expected[wanted[0]])
     assert ranks.recall(5).mean() == pytest.approx(expected[wanted[1]])
     assert ranks.reciprocal().mean() == pytest.approx(expected[wanted[2]])

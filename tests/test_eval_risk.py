@@ -26,7 +26,7 @@ def test_aurc_by_hand() -> None:
     assert found["aurc"] == pytest.approx((0 + 0 + 1 / 3 + 1 / 2) / 4)
     assert found["aurc_random"] == pytest.approx(0.5)
     assert (found["score_at"], found["score_all"]) == pytest.approx((0.5, 0.5))
-    assert curve([1, 1, 0, 0], [0.9, 0.8, 0.7, 0.1], at=0.5)["score_at"] == pytest.approx(1)
+    assert curve([1, 1, 0, 0], [0.9, 0.8, 0.7, 0.1], coverage=0.5)["score_at"] == pytest.approx(1)
 
 
 def test_a_rate_has_its_risk_at_the_other_end() -> None:
@@ -53,8 +53,8 @@ def test_the_interval_holds_the_estimate_and_is_seeded() -> None:
 
 def test_tied_studies_are_resampled_too() -> None:
     values = np.random.default_rng(0).random(200)
-    tied = curve(values, [1.0] * 20 + [0.5] * 180, at=1)
-    apart = curve(values, np.arange(200, 0, -1), at=1)
+    tied = curve(values, [1.0] * 20 + [0.5] * 180, coverage=1)
+    apart = curve(values, np.arange(200, 0, -1), coverage=1)
     # at full coverage the order does not matter
     assert tied["score_at_low"] == pytest.approx(apart["score_at_low"])
     assert tied["score_at_high"] == pytest.approx(apart["score_at_high"])

@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_draws_in_any_block_size(
 
     whole = total(5)
     assert np.array_equal(whole.sum(axis=1), np.full(50, 17))
-    monkeypatch.setattr("eval.stats._CELLS", 17 * 8)
+    monkeypatch.setattr("eval.stats._BLOCK_CELLS", 17 * 8)
     assert np.array_equal(total(5), whole)
     assert not np.array_equal(total(6), whole)
 

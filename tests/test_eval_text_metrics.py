@@ -40,8 +40,8 @@ def scores(built: MetricGroup, pairs: list[Pair]) -> dict[str, tuple[float, Suff
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.study_id)
 def test_words_are_those_of_the_reference_tokeniser(pair: Pair) -> None:
     words = EXPECTED["words"][pair.study_id]
-    assert COCO_PTB.joined(pair.reference) == words["reference"]
-    assert COCO_PTB.joined(pair.draft) == words["draft"]
+    assert COCO_PTB.clean(pair.reference) == words["reference"]
+    assert COCO_PTB.clean(pair.draft) == words["draft"]
 
 
 @pytest.mark.parametrize("key", ["bleu", "rouge", "cider"])
@@ -113,7 +113,7 @@ def test_every_cleaning_gives_words_without_blanks(text: str) -> None:
     for cleaning in CLEANINGS.values():
         words = cleaning.words(text)
         assert all(word and not any(c.isspace() for c in word) for word in words)
-        assert "\n" not in cleaning.joined(text)
+        assert "\n" not in cleaning.clean(text)
 
 
 def test_r2gen_cleaning() -> None:

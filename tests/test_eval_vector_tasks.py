@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from eval.cli import app
 from eval.datasets import DatasetImage, ImageDataset
-from eval.embedding import embed, import_vectors, locate
+from eval.embedding import embed, find_images, import_vectors
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
 from eval.result_io import read_result, save_result
 from eval.results import Result
@@ -193,7 +193,7 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
     )
     data = ImageDataset(images, ("Edema",), single=False)
     encoder = FakeEncoder()
-    vectors = embed(data, paths=locate(data, tmp_path), encoder=encoder)
+    vectors = embed(data, paths=find_images(data, tmp_path), encoder=encoder)
     assert not np.isnan(vectors.text[0]).any()
     assert np.isnan(vectors.text[1]).all()
     assert vectors.text_ids[1] == ""
@@ -210,10 +210,10 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
         (*images, DatasetImage("3", "r", "c.png", frozenset())), ("Edema",), single=False
     )
     with pytest.raises(EvalDataError, match=r"3: there is no image c\.png"):
-        locate(bad, tmp_path)
+        find_images(bad, tmp_path)
     (tmp_path / "c.png").write_bytes(b"rubbish")
     with pytest.raises(EvalDataError, match=r"c\.png"):
-        embed(bad, paths=locate(bad, tmp_path), encoder=encoder)
+        embed(bad, paths=find_images(bad, tmp_path), encoder=encoder)
 
 
 def test_every_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_every_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     images = [DatasetImage(f"i{at}", "p", f"{n}.png", frozenset()) for at, n in enumerate(names)]
     data = ImageDataset(tuple(images), ("Edema",), single=False)
     with pytest.raises(EvalDataError, match=r"^2 of 70 images (.|\n)* i3: .*\n *i69: "):
-        embed(data, paths=locate(data, tmp_path), encoder=FakeEncoder())
+        embed(data, paths=find_images(data, tmp_path), encoder=FakeEncoder())
 
 
 def test_the_folder_of_the_vectors_is_made_before_anything_is_read(tmp_path: Path) -> None:
@@ -248,13 +248,13 @@ def test_an_image_is_found_by_its_folders_and_never_another_of_the_same_name(
         return ImageDataset(tuple(images), ("Edema",), single=False)
 
     asked = "CheXpert/valid/p2/study1/view1.jpg"
-    assert locate(data(asked), tmp_path) == {asked: tmp_path / "valid/p2/study1/view1.jpg"}
+    assert find_images(data(asked), tmp_path) == {asked: tmp_path / "valid/p2/study1/view1.jpg"}
     with pytest.raises(EvalDataError, match=r"p3/study1/view1\.jpg: 2 files are called view1\.jpg"):
-        locate(data("CheXpert/valid/p3/study1/view1.jpg"), tmp_path)
+        find_images(data("CheXpert/valid/p3/study1/view1.jpg"), tmp_path)
     (tmp_path / "valid/p1/study1/view1.jpg").unlink()
     missing = "CheXpert/valid/p3/study1/view1.jpg"
     with pytest.raises(EvalDataError, match=r"p3.* the only view1\.jpg is another image's"):
-        locate(data(asked, missing), tmp_path)
+        find_images(data(asked, missing), tmp_path)
 
 
 def test_another_models_vectors(tmp_path: Path) -> None:
@@ -289,14 +289,14 @@ def test_another_models_vectors(tmp_path: Path) -> None:
     with pytest.raises(EvalDataError, match="no arrays id and image"):
         import_vectors(data, path, name="theirs")
     path.write_bytes(b"PK rubbish")
-    with pytest.raises(EvalDataError, match=r"no \.npz of plain arrays"):
+    with pytest.raises(EvalDataError, match=r"not an \.npz of plain arrays"):
         import_vectors(data, path, name="theirs")
 
 
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     path = tmp_path / "evil.npz"
     np.savez(path, allow_pickle=True, schema=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(EvalDataError, match=r"no \.npz of plain arrays"):
+    with pytest.raises(EvalDataError, match=r"not an \.npz of plain arrays"):
         load_vectors(path)
 
 

@@ -1,1 +1,1 @@
-"""Metric groups; `base` knows which there are."""
+"""Metric groups; `base` has their registry."""

@@ -1,8 +1,8 @@
-"""Metrics as sums of sufficient statistics, and which metrics there are.
+"""The interface of a metric, and the registry of metrics.
 
-A metric group scores each study once, as a row of statistics. The score of any set of studies is a
-function of the sum of their rows, so one study, a subset, a bootstrap sample and a swapped pair of
-runs are the same computation, for corpus measures (BLEU, F1) and for means.
+A metric group scores each study once, as a row of sufficient statistics. The score of any set of
+studies is a function of the sum of their rows, so one study, a subset, a bootstrap sample and a
+swapped pair of runs are the same computation, for corpus measures (BLEU, F1) and for means.
 """
 
 import tomllib
@@ -28,7 +28,7 @@ SufficientStats = NDArray[np.float64]
 
 
 class Direction(StrEnum):
-    """Which end of a measure is good."""
+    """Whether a high or a low value is good."""
 
     HIGHER = "higher is better"
     LOWER = "lower is better"
@@ -36,20 +36,20 @@ class Direction(StrEnum):
 
     @property
     def arrow(self) -> str:
-        """A sign for tables, with a blank before it."""
+        """A space and an arrow for tables, or nothing."""
         return {Direction.HIGHER: " ↑", Direction.LOWER: " ↓"}.get(self, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One number.
+    """One number of a metric group.
 
     Attributes:
         name: as printed, e.g. "BLEU-4".
-        low, high: range of the number; infinite where there is no bound.
-        combine: float64 [..., S], rows summed over studies -> float64 [...]; NaN where undefined.
-        count: float64 [..., S] -> how many studies the number rests on; None means all of them.
-        single: whether the number of a single study means anything (a macro mean does not).
+        low, high: its range, perhaps infinite.
+        combine: rows summed over studies, float64 [..., S] -> float64 [...]; NaN if undefined.
+        count: summed rows -> number of studies it is based on; None means all of them.
+        per_study: whether the value of a single study is meaningful (a macro mean's is not).
     """
 
     name: str
@@ -58,13 +58,13 @@ class Measure:
     high: float
     combine: Callable[[SufficientStats], SufficientStats]
     count: Callable[[SufficientStats], SufficientStats] | None = None
-    single: bool = True
+    per_study: bool = True
 
     @property
     def worst(self) -> float:
-        """What a study without a draft scores; NaN for a measure without a direction."""
-        ends = {Direction.HIGHER: self.low, Direction.LOWER: self.high}
-        return ends.get(self.direction, float("nan"))
+        """The score of a study without a draft; NaN for a measure without a direction."""
+        worst = {Direction.HIGHER: self.low, Direction.LOWER: self.high}
+        return worst.get(self.direction, float("nan"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,11 @@ class JudgeServer:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a metric may need before it scores.
+    """What a metric may need.
 
     Attributes:
-        cleaning: convention for measures on words.
-        references: all reference texts of the study set (CIDEr-D weighs words by them).
-        models: folder of the weights that model-based metrics need.
-        judge: for the metric that asks one.
+        references: all reference texts of the study set, for CIDEr-D's document frequencies.
+        models: folder of the weights of model-based metrics.
     """
 
     cleaning: Cleaning
@@ -98,13 +96,13 @@ class MetricGroup(ABC):
 
     Attributes:
         key: its name on the command line.
-        version: changes whenever a number could; part of the cache key.
-        width: of a row.
-        batch: pairs to score between two writes to the cache; large where starting costs most.
+        version: changes whenever a score could; part of the cache key.
+        width: columns of a row.
+        batch_size: pairs scored between two writes to the cache.
         whole_run: whether a row depends on the other drafts of its run; such rows are not cached.
-        reads_evidence: whether a row depends on the draft's sources and evidence.
-        card: what a reader must know, as `card` has it.
-        made_by: models that it asks, by their role, for the result.
+        uses_evidence: whether a row depends on the draft's sources and evidence.
+        card: as `card` returns it.
+        made_by: models it used, by role, for the result.
         notes: what a reader should know of this run's scores.
     """
 
@@ -112,17 +110,17 @@ class MetricGroup(ABC):
     version = "1"
     measures: tuple[Measure, ...]
     width: int
-    batch = 1_000
+    batch_size = 1_000
     whole_run = False
-    reads_evidence = False
+    uses_evidence = False
     made_by: Mapping[str, list[str]] = MappingProxyType({})
     notes: Sequence[str] = ()
 
     def __init__(self, setup: Setup) -> None:
-        """Prepare scoring.
+        """Load what the metric needs.
 
         Raises:
-            NotAvailableError: weights or a program are missing; says what to install.
+            NotAvailableError: weights or a package are missing; says what to install.
         """
         self.cleaning = setup.cleaning
         self.card = card(self.key, cleaning=str(setup.cleaning))
@@ -137,17 +135,17 @@ class MeanMetric(MetricGroup):
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row per pair: float64 [N, 2 M]."""
-        return mean_rows([self.one(pair) for pair in pairs])
+        return mean_rows([self.score_pair(pair) for pair in pairs])
 
     @abstractmethod
-    def one(self, pair: Pair) -> Sequence[float]:
+    def score_pair(self, pair: Pair) -> Sequence[float]:
         """The M measures of one pair."""
 
 
 def mean_measure(
     name: str, direction: Direction, *, column: int, low: float = 0.0, high: float = 1.0
 ) -> Measure:
-    """A mean over studies: its sum stands in ``column``, its count in the column after."""
+    """A mean over studies: ``column`` has its sum, the next column its count."""
     return Measure(
         name,
         direction,
@@ -159,7 +157,7 @@ def mean_measure(
 
 
 def mean_rows(values: Sequence[Sequence[float]] | SufficientStats) -> SufficientStats:
-    """Values of N studies and M mean measures -> rows [N, 2 M]; a NaN does not count."""
+    """Values of N studies and M mean measures -> rows [N, 2 M]; NaN is skipped."""
     array = np.asarray(values, dtype=np.float64)
     defined = ~np.isnan(array)
     rows = np.empty((array.shape[0], 2 * array.shape[1]))
@@ -175,7 +173,7 @@ def divide(numerator: SufficientStats, denominator: SufficientStats) -> Sufficie
 
 
 def card(key: str, **blanks: object) -> dict[str, str]:
-    """Title, formula, words, convention and source of a metric or a task, from cards.toml."""
+    """Title, formula, words, convention and source of a metric or task, from cards.toml."""
     return {name: text.format_map(blanks) for name, text in _cards()[key].items()}
 
 
@@ -193,7 +191,7 @@ RULE_BASED = {
     "diversity": "drafts.Diversity",
     "grounding": "drafts.Grounding",
 }
-"""Module and class of each metric that runs by default; a module is imported when asked for."""
+"""Module and class of each metric that runs by default; modules are imported on demand."""
 
 MODEL_BASED = {
     "bertscore": "bert.BertScore",
@@ -204,13 +202,13 @@ MODEL_BASED = {
     "green": "radeval.Green",
     "judge": "judge.Judge",
 }
-"""The same of those that need weights or a judge."""
+"""Metrics that need weights or a judge."""
 
 KEYS = (*RULE_BASED, *MODEL_BASED)
 
 
 def load_metrics(keys: Iterable[str], setup: Setup) -> tuple[list[MetricGroup], dict[str, str]]:
-    """Metrics that can run here, and for the others what to install.
+    """The metrics that can run here, and for the others what to install.
 
     Raises:
         EvalUsageError: an unknown key.
@@ -225,7 +223,7 @@ def load_metrics(keys: Iterable[str], setup: Setup) -> tuple[list[MetricGroup], 
 
 
 def metric_class(key: str) -> type[MetricGroup]:
-    """The class of a metric: its measures are known without its weights.
+    """The class of a metric, which knows its measures without weights.
 
     Raises:
         EvalUsageError: an unknown key.
@@ -233,5 +231,5 @@ def metric_class(key: str) -> type[MetricGroup]:
     if key not in KEYS:
         raise EvalUsageError(f"unknown measure {key!r}: choose from {', '.join(KEYS)}")
     module, _, name = (RULE_BASED | MODEL_BASED)[key].partition(".")
-    found: type[MetricGroup] = getattr(import_module(f"eval.metrics.{module}"), name)
-    return found
+    metric: type[MetricGroup] = getattr(import_module(f"eval.metrics.{module}"), name)
+    return metric

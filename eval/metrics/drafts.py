@@ -1,4 +1,4 @@
-"""How drafts look as a set, and whether their sentences rest on the evidence."""
+"""Length and variety of drafts, and whether their sentences are supported by the evidence."""
 
 import re
 from collections import Counter
@@ -21,14 +21,12 @@ from eval.metrics.base import (
 from eval.metrics.findings import RulesMetric
 from eval.studies import Pair
 from rag.report_nlp.non_findings import prior_mentions
-from rag.schema import DraftSentence
 
 
 class Diversity(RulesMetric):
-    """How long, how varied, how often about an earlier image.
+    """Length, variety and invented priors, which expose one safe report for every image.
 
-    These catch what overlap measures reward: one safe report for every image. A row: words, drafts,
-    words of the reference; then pairs of sum and count.
+    A row: words, drafts, words of the reference; then pairs of sum and count.
     """
 
     key = "diversity"
@@ -52,22 +50,22 @@ class Diversity(RulesMetric):
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row per pair of one run: float64 [N, 9]."""
         drafts = [normalize_text(pair.draft) for pair in pairs]
-        times = Counter(filter(None, drafts))
-        most = max(times.values(), default=0)
-        # a text counts as the most common one only if it is; ties go to the first in order
-        common = min((text for text, count in times.items() if count == most), default="")
+        counts = Counter(filter(None, drafts))
+        # ties in alphabetical order
+        most_common = min(counts, key=lambda text: (-counts[text], text), default="")
         rows = np.zeros((len(pairs), self.width))
         for row, pair, draft in zip(rows, pairs, drafts, strict=True):
             if draft:
                 row[0:2] = len(draft.split()), 1
                 row[2] = len(pair.reference.split())
-                row[3:5] = 1 / times[draft], 1
-                row[5:7] = draft == common, 1
+                row[3:5] = 1 / counts[draft], 1
+                row[5:7] = draft == most_common, 1
             row[7:9] = not draft or bool(prior_mentions(pair.draft)), 1
         return rows
 
 
-_COVERED = 0.6  # share of a clause's content words that one clause of a report must hold
+_MIN_COVERAGE = 0.6
+"""Share of a clause's content words that one clause of a report must contain."""
 _CLAUSE_END = re.compile(r"[.;:,!?]\s+|\n+|\s+(?=(?:without|but|with no)\b)", re.IGNORECASE)
 _NEGATION = re.compile(r"\b(?:no|not|without|never|nor|neither|none|free|absent|negative)\b")
 _FUNCTION_WORD = re.compile(
@@ -78,10 +76,10 @@ _FUNCTION_WORD = re.compile(
 
 
 class Grounding(MeanMetric):
-    """Whether sentences rest on the reports that a draft was made from, and on those it cites.
+    """Whether the evidence, and the cited reports, support each sentence of a draft.
 
-    Measured by words, independent of the product's checker and of its report parser: a number that
-    a system grades itself by is no number. Follows ALCE's definitions (Gao et al., EMNLP 2023).
+    By words alone, so independent of the product's own checker and report parser. Follows ALCE
+    (Gao et al., EMNLP 2023).
     """
 
     key = "grounding"
@@ -92,7 +90,7 @@ class Grounding(MeanMetric):
         mean_measure("citation recall", Direction.HIGHER, column=4),
     )
     width = 6
-    reads_evidence = True
+    uses_evidence = True
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row per pair: float64 [N, 6].
@@ -104,22 +102,24 @@ class Grounding(MeanMetric):
             raise NotAvailableError("drafts as sentences with their sources, and the evidence")
         return super().score(pairs)
 
-    def one(self, pair: Pair) -> tuple[float, float, float]:
+    def score_pair(self, pair: Pair) -> tuple[float, float, float]:
         """Unsupported share, citation precision and citation recall of one study."""
         if not pair.draft or not pair.sentences:
             return 1.0, 0.0, 0.0
         evidence = {report.report_id: _clauses(report.text) for report in pair.evidence}
-        supported = cited = right = citations = 0
+        supported = supported_by_cited = correct_citations = citations = 0
         for sentence in pair.sentences:
+            clauses = _clauses(sentence.text)
             sources = [evidence[name] for name in sentence.sources if name in evidence]
-            supported += _supports(sentence, evidence.values())
-            cited += _supports(sentence, sources)
-            # a source that is not among the evidence is a citation, and a wrong one
-            citations += len(sentence.sources)
-            said = _clauses(sentence.text)
-            right += sum(any(clause.stands_in(source) for clause in said) for source in sources)
+            supported += _supports(clauses, evidence.values())
+            supported_by_cited += _supports(clauses, sources)
+            citations += len(sentence.sources)  # one outside the evidence is a wrong citation
+            correct_citations += sum(
+                any(clause.is_covered(source) for clause in clauses) for source in sources
+            )
         count = len(pair.sentences)
-        return 1 - supported / count, right / citations if citations else 0.0, cited / count
+        precision = correct_citations / citations if citations else 0.0
+        return 1 - supported / count, precision, supported_by_cited / count
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,27 +127,27 @@ class _Clause:
     words: frozenset[str]
     negated: bool
 
-    def stands_in(self, clauses: frozenset["_Clause"]) -> bool:
-        """Whether one of these clauses says it, by its words."""
+    def is_covered(self, clauses: frozenset["_Clause"]) -> bool:
+        """Whether one of these clauses has enough of its words, negated alike."""
         return any(
             self.negated == other.negated
-            and len(self.words & other.words) >= _COVERED * len(self.words)
+            and len(self.words & other.words) >= _MIN_COVERAGE * len(self.words)
             for other in clauses
         )
 
 
-def _supports(sentence: DraftSentence, reports: Iterable[frozenset[_Clause]]) -> bool:
-    said, known = _clauses(sentence.text), frozenset[_Clause]().union(*reports)
-    return bool(said) and all(clause.stands_in(known) for clause in said)
+def _supports(clauses: frozenset[_Clause], reports: Iterable[frozenset[_Clause]]) -> bool:
+    report_clauses = frozenset[_Clause]().union(*reports)
+    return bool(clauses) and all(clause.is_covered(report_clauses) for clause in clauses)
 
 
 @lru_cache(maxsize=20_000)
 def _clauses(text: str) -> frozenset[_Clause]:
     """The clauses of a text that have content words."""
-    found = set()
+    clauses = set()
     for part in _CLAUSE_END.split(text):
         affirmed, negations = _NEGATION.subn(" ", part.lower())
         words = frozenset(re.findall(r"[a-z0-9]+", _FUNCTION_WORD.sub(" ", affirmed)))
         if words:
-            found.add(_Clause(words, negations > 0))
-    return frozenset(found)
+            clauses.add(_Clause(words, negations > 0))
+    return frozenset(clauses)

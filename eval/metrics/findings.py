@@ -1,7 +1,6 @@
-"""What reports state of findings, by this project's rules on both texts.
+"""Findings that drafts state, read by this project's rules from draft and reference.
 
-F1 of CheXpert-14 labels; and false findings, missed ones, details, words to change. A draft can be
-right in every word that overlap measures count and still state a pneumothorax that is not there.
+F1 of CheXpert-14 labels; false and missed findings, their details, and edit distance.
 """
 
 import hashlib
@@ -30,11 +29,11 @@ from rag.report_nlp.labeller import LABELS, NO_FINDING, label_text
 from rag.report_nlp.lexicon import FindingKind
 from rag.report_nlp.statements import Statement, statements_of
 
-FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
+FIVE_LABELS = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 """The five competition labels of CheXpert (Irvin et al., AAAI 2019)."""
 
-MAPPINGS = {"u=1": ("positive", "uncertain"), "u=0": ("positive",)}
-"""What counts as positive, by the name printed with the score."""
+POSITIVE_STATES = {"u=1": ("positive", "uncertain"), "u=0": ("positive",)}
+"""States that count as positive, by the name printed with the score."""
 
 MUST_NOT_MISS = frozenset(
     ("pneumothorax", "lung_lesion", "pleural_effusion", "consolidation", "fracture", "free_air")
@@ -43,40 +42,37 @@ _DETAILS = ("side", "severity", "device kind")
 
 
 def label_file(path: Path) -> Iterator[str]:
-    """One JSON line for each line of a JSONL file with ``text``: ``{"labels": {...}}``.
+    """A line ``{"labels": {...}}`` for each line of a JSONL file with ``text``.
 
     Raises:
         EvalUsageError: no such file.
-        EvalDataError: names every line that is wrong, before the first label is printed.
+        EvalDataError: names every invalid line, before the first label is printed.
     """
-    found = parse_entries(path, _Labelled)
-    if not found:
+    entries = parse_entries(path, _TextEntry)
+    if not entries:
         raise EvalDataError(f"{path} holds no text")
-    for each in found.values():
-        yield json.dumps({"labels": label_text(each.text)}, ensure_ascii=False)
+    for entry in entries.values():
+        yield json.dumps({"labels": label_text(entry.text)}, ensure_ascii=False)
 
 
-class _Labelled(Entry):
+class _TextEntry(Entry):
     text: str
 
 
 @lru_cache(maxsize=1)
 def rules_id() -> str:
-    """Name of the rules as installed: a hash over the code and words of rag.report_nlp.
-
-    The headings of `encoders.report_sections`, by which it knows what not to read, count too.
-    """
+    """Version of the labeller: a hash of rag.report_nlp and encoders/report_sections.py."""
     digest = hashlib.sha256(files("encoders").joinpath("report_sections.py").read_bytes())
-    folder = files("rag.report_nlp")
-    for place in (folder, folder.joinpath("data")):
-        for file in sorted(place.iterdir(), key=lambda file: file.name):
+    package = files("rag.report_nlp")
+    for folder in (package, package.joinpath("data")):
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
             if file.name.endswith((".py", ".toml")):
                 digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return f"rules@{digest.hexdigest()[:8]}"
 
 
 def label_measures(prefix: str = "", names: Sequence[str] = LABELS) -> tuple[Measure, ...]:
-    """Micro and macro F1 of fourteen labels and of five, under each mapping.
+    """Micro and macro F1 of fourteen labels and of five, uncertain as positive or negative.
 
     Args:
         prefix: of the measures' names.
@@ -84,27 +80,27 @@ def label_measures(prefix: str = "", names: Sequence[str] = LABELS) -> tuple[Mea
     """
     return tuple(
         Measure(
-            f"{prefix}{mean} F1-{len(labels)} ({name})",
+            f"{prefix}{average} F1-{len(labels)} ({name})",
             Direction.HIGHER,
             0.0,
             1.0,
-            _f1_of(mapping, [names.index(label) for label in labels], macro=mean == "macro"),
-            single=mean == "micro",
+            _combine_f1(i, [names.index(label) for label in labels], macro=average == "macro"),
+            per_study=average == "micro",
         )
-        for mapping, name in enumerate(MAPPINGS)
-        for labels in (names, FIVE)
-        for mean in ("micro", "macro")
+        for i, name in enumerate(POSITIVE_STATES)
+        for labels in (names, FIVE_LABELS)
+        for average in ("micro", "macro")
     )
 
 
-def _f1_of(
+def _combine_f1(
     mapping: int, columns: list[int], *, macro: bool
 ) -> Callable[[SufficientStats], SufficientStats]:
-    """F1 of the summed counts of some labels, or the mean of theirs, where an absent one has 0."""
+    """Micro or macro F1 of some labels; in the macro mean an absent label has 0."""
 
     def combine(rows: SufficientStats) -> SufficientStats:
-        row = rows[..., : LabelF1.width].reshape(*rows.shape[:-1], len(MAPPINGS), len(LABELS), 3)
-        counts = row[..., mapping, columns, :]
+        shape = (*rows.shape[:-1], len(POSITIVE_STATES), len(LABELS), 3)
+        counts = rows[..., : LabelF1.width].reshape(shape)[..., mapping, columns, :]
         if not macro:
             return _f1(counts.sum(axis=-2))
         return np.asarray(np.nan_to_num(_f1(counts)).mean(axis=-1))
@@ -113,8 +109,8 @@ def _f1_of(
 
 
 def _f1(counts: SufficientStats) -> SufficientStats:
-    hits, false, missed = counts[..., 0], counts[..., 1], counts[..., 2]
-    return divide(2 * hits, 2 * hits + false + missed)
+    true_positives, false_positives, false_negatives = np.moveaxis(counts, -1, 0)
+    return divide(2 * true_positives, 2 * true_positives + false_positives + false_negatives)
 
 
 def label_counts(reference: NDArray[np.bool_], draft: NDArray[np.bool_]) -> SufficientStats:
@@ -124,7 +120,7 @@ def label_counts(reference: NDArray[np.bool_], draft: NDArray[np.bool_]) -> Suff
 
 
 class RulesMetric(MetricGroup):
-    """A metric that reads reports by this project's rules; its version names them."""
+    """A metric that reads reports by this project's rules and is versioned with them."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -132,11 +128,11 @@ class RulesMetric(MetricGroup):
 
 
 class LabelF1(RulesMetric):
-    """F1 of the labels that this project's rule-based labeller reads."""
+    """F1 of the labels of this project's rule-based labeller."""
 
     key = "labels"
     measures = label_measures()
-    width = len(MAPPINGS) * len(LABELS) * 3
+    width = len(POSITIVE_STATES) * len(LABELS) * 3
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row per pair: float64 [N, 84], counts of each label under each mapping."""
@@ -150,13 +146,15 @@ def label_matrix(text: str) -> NDArray[np.bool_]:
     return positive_labels(label_text(text), LABELS)
 
 
-def positive_labels(found: Mapping[str, str], names: Sequence[str]) -> NDArray[np.bool_]:
+def positive_labels(states: Mapping[str, str], names: Sequence[str]) -> NDArray[np.bool_]:
     """Which of these labels are positive under each mapping: bool [2, L]."""
-    return np.array([[found.get(name) in counts for name in names] for counts in MAPPINGS.values()])
+    return np.array(
+        [[states.get(name) in positive for name in names] for positive in POSITIVE_STATES.values()]
+    )
 
 
 def _ratio(name: str, direction: Direction, part: int, whole: int) -> Measure:
-    """A share: a quotient of two columns, each summed over studies."""
+    """A quotient of two columns summed over studies."""
     return Measure(
         name,
         direction,
@@ -164,12 +162,12 @@ def _ratio(name: str, direction: Direction, part: int, whole: int) -> Measure:
         1.0,
         lambda rows: divide(rows[..., part], rows[..., whole]),
         lambda rows: rows[..., whole],
-        single=False,
+        per_study=False,
     )
 
 
 class Stated(RulesMetric):
-    """False, missed and denied findings; details; words to change. Uncertain counts as stated."""
+    """False, missed and denied findings, details, edit distance; uncertain counts as stated."""
 
     key = "stated"
     measures = (
@@ -180,8 +178,8 @@ class Stated(RulesMetric):
         _ratio("missed must-not-miss findings", Direction.LOWER, 7, 8),
         _ratio("denied must-not-miss findings", Direction.LOWER, 9, 8),
         *(
-            _ratio(f"accuracy of {name}", Direction.HIGHER, 10 + 2 * at, 11 + 2 * at)
-            for at, name in enumerate(_DETAILS)
+            _ratio(f"accuracy of {name}", Direction.HIGHER, 10 + 2 * i, 11 + 2 * i)
+            for i, name in enumerate(_DETAILS)
         ),
         mean_measure("edit distance in words", Direction.LOWER, column=16, high=float("inf")),
     )
@@ -189,78 +187,80 @@ class Stated(RulesMetric):
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         """One row per pair: float64 [N, 18]."""
-        return np.array([_row(pair) for pair in pairs], float).reshape(len(pairs), self.width)
+        return np.array([_stated_row(pair) for pair in pairs], float).reshape(-1, self.width)
 
 
-def _row(pair: Pair) -> list[float]:
-    drafted, referred = _statements(pair.draft), _statements(pair.reference)
-    said, true = _labels(drafted), _labels(referred)
-    grave = {s.finding.name for s in referred if s.is_present} & MUST_NOT_MISS
-    stated = {s.finding.name for s in drafted if s.is_present}
-    denied = {s.finding.name for s in drafted if s.is_denied} - stated
+def _stated_row(pair: Pair) -> list[float]:
+    draft, reference = _statements(pair.draft), _statements(pair.reference)
+    draft_labels, reference_labels = _labels(draft), _labels(reference)
+    shared_labels = draft_labels & reference_labels
+    critical = {s.finding.name for s in reference if s.is_present} & MUST_NOT_MISS
+    stated = {s.finding.name for s in draft if s.is_present}
+    denied = {s.finding.name for s in draft if s.is_denied} - stated
     device = "Support Devices"
     return [
-        float(bool(said - true)),
+        float(bool(draft_labels - reference_labels)),
         1.0,
-        len(said & true),
-        len(said),
-        len(true),
-        device in said & true,
-        device in said,
-        len(grave - stated),
-        len(grave),
-        len(grave & denied),
-        *(count for name in _DETAILS for count in _same(name, drafted, referred)),
-        _edits(_words(pair.draft), _words(pair.reference)),
+        len(shared_labels),
+        len(draft_labels),
+        len(reference_labels),
+        device in shared_labels,
+        device in draft_labels,
+        len(critical - stated),
+        len(critical),
+        len(critical & denied),
+        *(count for detail in _DETAILS for count in _agreement(detail, draft, reference)),
+        _edit_distance(_words(pair.draft), _words(pair.reference)),
         1.0,
     ]
 
 
 @lru_cache(maxsize=20_000)
 def _statements(text: str) -> tuple[Statement, ...]:
-    return tuple(each for each in statements_of(text) if each.polarity is not None)
+    return tuple(s for s in statements_of(text) if s.polarity is not None)
 
 
 def _labels(statements: Sequence[Statement]) -> set[str]:
     return {s.label for s in statements if s.is_present and s.label in LABELS} - {NO_FINDING}
 
 
-def _same(
-    detail: str, drafted: Sequence[Statement], referred: Sequence[Statement]
+def _agreement(
+    detail: str, draft: Sequence[Statement], reference: Sequence[Statement]
 ) -> tuple[int, int]:
-    """Of the findings that both state with this detail: how often they agree, and how many."""
+    """How often the details agree, and how many findings both texts state with this detail."""
     if detail == "device kind":
-        mine, theirs = (
-            {s.finding for s in each if s.finding.kind is FindingKind.DEVICE and s.is_present}
-            for each in (drafted, referred)
+        draft_devices, reference_devices = (
+            {s.finding for s in text if s.finding.kind is FindingKind.DEVICE and s.is_present}
+            for text in (draft, reference)
         )
-        return len(mine & theirs), len(mine) if theirs else 0
-    ours, others = _by_finding(detail, drafted), _by_finding(detail, referred)
-    both = ours.keys() & others.keys()
-    return sum(bool(ours[name] & others[name]) for name in both), len(both)
+        shared = draft_devices & reference_devices
+        return len(shared), len(draft_devices) if reference_devices else 0
+    ours, theirs = _details(detail, draft), _details(detail, reference)
+    both = ours.keys() & theirs.keys()
+    return sum(bool(ours[name] & theirs[name]) for name in both), len(both)
 
 
-def _by_finding(detail: str, statements: Sequence[Statement]) -> dict[str, set[str]]:
-    """Sides or degrees of each stated finding; both sides are either."""
-    found: dict[str, set[str]] = {}
-    for statement in (each for each in statements if each.is_present):
+def _details(detail: str, statements: Sequence[Statement]) -> dict[str, set[str]]:
+    """Sides or severities of each stated finding; bilateral agrees with left and right."""
+    details: dict[str, set[str]] = {}
+    for statement in (s for s in statements if s.is_present):
         values = statement.sides if detail == "side" else statement.severities
         names = {"left", "right"} if "bilateral" in values else {str(value) for value in values}
         if names:
-            found.setdefault(statement.concept, set()).update(names)
-    return found
+            details.setdefault(statement.concept, set()).update(names)
+    return details
 
 
 def _words(text: str) -> list[str]:
-    return [word for each in text.lower().split() if (word := each.strip(".,;:()"))]
+    return [word for token in text.lower().split() if (word := token.strip(".,;:()"))]
 
 
-def _edits(some: Sequence[str], others: Sequence[str]) -> int:
+def _edit_distance(first: Sequence[str], second: Sequence[str]) -> int:
     """Levenshtein distance in words."""
-    row = list(range(len(others) + 1))
-    for at, word in enumerate(some, 1):
-        before, row[0] = row[0], at
-        for to, other in enumerate(others, 1):
-            changed = before + (word != other)
-            before, row[to] = row[to], min(changed, row[to] + 1, row[to - 1] + 1)
+    row = list(range(len(second) + 1))
+    for i, word in enumerate(first, 1):
+        diagonal, row[0] = row[0], i
+        for j, other in enumerate(second, 1):
+            replaced = diagonal + (word != other)
+            diagonal, row[j] = row[j], min(replaced, row[j] + 1, row[j - 1] + 1)
     return row[-1]

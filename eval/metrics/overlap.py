@@ -1,4 +1,4 @@
-"""Measures on words: BLEU, ROUGE-L and CIDEr-D."""
+"""Word overlap: BLEU, ROUGE-L and CIDEr-D."""
 
 import hashlib
 import math
@@ -27,9 +27,9 @@ def _bleu(orders: int) -> Callable[[SufficientStats], SufficientStats]:
         matched, total = rows[..., :orders], rows[..., 4 : 4 + orders]
         with np.errstate(divide="ignore"):
             precision = np.log(np.nan_to_num(divide(matched, total)))
-            shortness = np.nan_to_num(divide(rows[..., 9], rows[..., 8]), nan=np.inf)
-        brevity = np.minimum(0.0, 1.0 - shortness)
-        return np.asarray(np.exp(brevity + precision.mean(axis=-1)), dtype=np.float64)
+            length_ratio = np.nan_to_num(divide(rows[..., 9], rows[..., 8]), nan=np.inf)
+        brevity_penalty = np.minimum(0.0, 1.0 - length_ratio)
+        return np.asarray(np.exp(brevity_penalty + precision.mean(axis=-1)), dtype=np.float64)
 
     return combine
 
@@ -57,9 +57,9 @@ class Bleu(MetricGroup):
         """One row per pair: float64 [N, 10]."""
         rows = np.zeros((len(pairs), self.width))
         for row, pair in zip(rows, pairs, strict=True):
-            draft, reference = map(self.cleaning.joined, (pair.draft, pair.reference))
-            found = self._counter.sentence_score(draft, [reference])
-            row[:] = *found.counts, *found.totals, found.sys_len, found.ref_len
+            draft, reference = map(self.cleaning.clean, (pair.draft, pair.reference))
+            score = self._counter.sentence_score(draft, [reference])
+            row[:] = *score.counts, *score.totals, score.sys_len, score.ref_len
         return rows
 
 
@@ -83,24 +83,24 @@ class RougeL(MeanMetric):
             def tokenize(self, text: str) -> list[str]:
                 return cleaning.words(text)
 
-        self._own: Any = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
+        self._google: Any = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
         self._coco: Any = rouge_scorer.RougeScorer(["rougeL"], tokenizer=Words())
 
-    def one(self, pair: Pair) -> tuple[float, float]:
-        """Both conventions."""
-        own = self._own.score(pair.reference, pair.draft)["rougeL"]
+    def score_pair(self, pair: Pair) -> tuple[float, float]:
+        """ROUGE-L as in rouge-score, and with β = 1.2 as in COCO."""
+        google = self._google.score(pair.reference, pair.draft)["rougeL"]
         coco = self._coco.score(pair.reference, pair.draft)["rougeL"]
-        square = 1.2**2
-        below = coco.recall + square * coco.precision
-        weighted = (1 + square) * coco.precision * coco.recall / below if below else 0.0
-        return own.fmeasure, weighted
+        beta_squared = 1.2**2
+        weighted_sum = coco.recall + beta_squared * coco.precision
+        product = (1 + beta_squared) * coco.precision * coco.recall
+        return google.fmeasure, product / weighted_sum if weighted_sum else 0.0
 
 
 class CiderD(MeanMetric):
-    """Agreement of n-grams, weighed by how rare they are in the reference set.
+    """Cosine of tf-idf n-gram vectors, with document frequencies of the reference set.
 
-    Written here because the reference implementation comes in a package of 104 MB with a GPL
-    library; tests hold it against that implementation, number by number.
+    Implemented here because the reference implementation is a 104 MB package with a GPL library;
+    tests compare the two.
     """
 
     key = "cider"
@@ -114,34 +114,34 @@ class CiderD(MeanMetric):
             raise NotAvailableError(
                 "references that differ: with one distinct text every word has weight 0"
             )
-        self._documents: Counter[tuple[str, ...]] = Counter()
+        self._document_frequency: Counter[tuple[str, ...]] = Counter()
         for text in references:
-            self._documents.update(set(_grams(self.cleaning.words(text))))
+            self._document_frequency.update(set(_ngrams(self.cleaning.words(text))))
         self._log_count = math.log(len(references))
-        # the weights are part of every number, so they are part of the cache key
-        weights = hashlib.sha256("\0".join(sorted(references)).encode()).hexdigest()[:16]
-        self.version = f"1-{weights}"
+        # every score depends on the document frequencies, so the cache key does, too
+        digest = hashlib.sha256("\0".join(sorted(references)).encode()).hexdigest()[:16]
+        self.version = f"1-{digest}"
 
-    def one(self, pair: Pair) -> tuple[float]:
+    def score_pair(self, pair: Pair) -> tuple[float]:
         """CIDEr-D in [0, 10]."""
         draft, reference = map(self.cleaning.words, (pair.draft, pair.reference))
         if not draft or not reference:
             return (0.0,)
-        # the reference implementation measures length in bigrams
-        apart = max(len(draft) - 1, 0) - max(len(reference) - 1, 0)
-        near = math.exp(-(apart**2) / (2 * 6.0**2))
-        cosines = map(_clipped_cosine, self._weigh(draft), self._weigh(reference))
-        return (10 * near * math.fsum(cosines) / 4,)
+        # the reference implementation counts bigrams
+        length_difference = max(len(draft) - 1, 0) - max(len(reference) - 1, 0)
+        length_penalty = math.exp(-(length_difference**2) / (2 * 6.0**2))
+        cosines = map(_clipped_cosine, self._tf_idf(draft), self._tf_idf(reference))
+        return (10 * length_penalty * math.fsum(cosines) / 4,)
 
-    def _weigh(self, words: Sequence[str]) -> list[dict[tuple[str, ...], float]]:
+    def _tf_idf(self, words: Sequence[str]) -> list[dict[tuple[str, ...], float]]:
         vectors: list[dict[tuple[str, ...], float]] = [{} for _ in range(4)]
-        for gram, count in Counter(_grams(words)).items():
-            rarity = self._log_count - math.log(max(self._documents[gram], 1))
-            vectors[len(gram) - 1][gram] = count * rarity
+        for ngram, count in Counter(_ngrams(words)).items():
+            idf = self._log_count - math.log(max(self._document_frequency[ngram], 1))
+            vectors[len(ngram) - 1][ngram] = count * idf
         return vectors
 
 
-def _grams(words: Sequence[str]) -> Iterable[tuple[str, ...]]:
+def _ngrams(words: Sequence[str]) -> Iterable[tuple[str, ...]]:
     for order in range(1, 5):
         yield from zip(*(words[start:] for start in range(order)), strict=False)
 
@@ -150,9 +150,9 @@ def _clipped_cosine(
     draft: dict[tuple[str, ...], float], reference: dict[tuple[str, ...], float]
 ) -> float:
     dot = math.fsum(
-        min(value, reference[gram]) * reference[gram]
-        for gram, value in draft.items()
-        if gram in reference
+        min(value, reference[ngram]) * reference[ngram]
+        for ngram, value in draft.items()
+        if ngram in reference
     )
     norm = math.hypot(*draft.values()) * math.hypot(*reference.values())
     return dot / norm if norm else 0.0

@@ -1,6 +1,6 @@
-"""One self-contained HTML page of one result or several: tables, plots, a browser of studies.
+"""One self-contained HTML page of one or more results: tables, plots, a browser of studies.
 
-The page makes no request: its style, script and data are inside, and its content security policy
+The page makes no request: its style, script and data are inline, and its content security policy
 forbids everything else.
 """
 
@@ -18,17 +18,18 @@ from eval.result_io import SCORES, STUDIES, read_result
 from eval.results import Result
 from rag.schema import NOTICE
 
-_MOST_STUDIES = 1_000
-_OF_A_STUDY = ("scores", "normal", "text_in_train")
-_FIRST_MEASURES = ("ROUGE-L", "micro F1-14 (u=1)", "BLEU-1")
+_MAX_STUDIES = 1_000
+_SCORE_KEYS = ("scores", "normal", "text_in_train")
+_DEFAULT_ORDER = ("ROUGE-L", "micro F1-14 (u=1)", "BLEU-1")
+"""Measures by which the studies are sorted at first; the first one that was scored is used."""
 
 
 def build_page(folders: Sequence[Path], *, with_text: bool = True) -> str:
     """The page as HTML.
 
     Args:
-        folders: of scored tasks; several generation runs stand side by side.
-        with_text: whether report text goes into the page; without, only numbers do.
+        folders: result folders; several generation runs are shown side by side.
+        with_text: whether the page contains report text.
 
     Raises:
         EvalUsageError: a folder holds no result.
@@ -37,8 +38,8 @@ def build_page(folders: Sequence[Path], *, with_text: bool = True) -> str:
     runs = [_load_run(folder, with_text=with_text) for folder in folders]
     generation = [run for run in runs if run.result.task == "generation"]
     if len({run.result.dataset["fingerprint"] for run in generation}) > 1:
-        named = (f"{r.result.name} ({r.result.dataset['studies']} studies)" for r in generation)
-        raise EvalMismatchError(f"these runs were scored on different studies: {', '.join(named)}")
+        names = (f"{r.result.name} ({r.result.dataset['studies']} studies)" for r in generation)
+        raise EvalMismatchError(f"these runs were scored on different studies: {', '.join(names)}")
     sections = [generation_section(generation)] if generation else []
     sections += [task_section(run.result) for run in runs if run.result.task != "generation"]
     studies = [_browser_data(run) for run in generation if run.studies]
@@ -56,7 +57,7 @@ def build_page(folders: Sequence[Path], *, with_text: bool = True) -> str:
 
 
 def _provenance(result: Result) -> dict[str, Any]:
-    shown = {
+    content = {
         "made": result.created,
         "command": result.command,
         "schema": result.schema,
@@ -65,7 +66,7 @@ def _provenance(result: Result) -> dict[str, Any]:
         "data": result.dataset,
         "settings": result.settings,
     }
-    return {"name": result.name, "task": result.task, "json": json.dumps(shown, indent=1)}
+    return {"name": result.name, "task": result.task, "json": json.dumps(content, indent=1)}
 
 
 def _load_run(folder: Path, *, with_text: bool) -> SavedRun:
@@ -86,7 +87,7 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def _browser_data(run: SavedRun) -> dict[str, Any]:
-    """Studies for the script, worst first by the first measure that is there."""
+    """The studies for the script, worst first."""
     name = run.result.name
     scores = {row["study_id"]: row for row in run.scores}
     measures = [
@@ -94,10 +95,10 @@ def _browser_data(run: SavedRun) -> dict[str, Any]:
         for measure in run.result.measures()
         if any(row["scores"][name].get(measure) is not None for row in run.scores)
     ]
-    first = next((measure for measure in _FIRST_MEASURES if measure in measures), measures[0])
+    first = next((measure for measure in _DEFAULT_ORDER if measure in measures), measures[0])
     directions = {number.measure: number.direction for number in run.result.numbers}
     studies = [
-        study | {kept: scores[study["study_id"]][kept] for kept in _OF_A_STUDY}
+        study | {key: scores[study["study_id"]][key] for key in _SCORE_KEYS}
         for study in run.studies
     ]
     sign = -1 if directions[first].startswith("lower") else 1
@@ -113,12 +114,12 @@ def _browser_data(run: SavedRun) -> dict[str, Any]:
         "first": first,
         "directions": directions,
         "total": len(studies),
-        "studies": studies[:_MOST_STUDIES],
+        "studies": studies[:_MAX_STUDIES],
     }
 
 
 def _script_json(value: Any) -> Markup:
-    """JSON that cannot end its script element, whatever a report says."""
+    """JSON that cannot end its script element, whatever a report contains."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

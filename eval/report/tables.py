@@ -13,16 +13,16 @@ from eval.text import COCO_PTB
 
 
 def as_markdown(result: Result) -> str:
-    """Everything that may be quoted: facts, one table a subset, cards."""
-    parts = [f"# {plain(result.name)}: {result.task}", _facts(result)]
-    header = ["measure", "n", *map(plain, result.systems())]
+    """Settings, one table per subset, and cards."""
+    parts = [f"# {escape(result.name)}: {result.task}", _facts(result)]
+    header = ["measure", "n", *map(escape, result.systems())]
     for subset in result.subsets():
         parts += [f"## {subset.capitalize()}", markdown_table(header, _rows(result, subset))]
     if risk := result.curves.get("risk_coverage"):
         parts += ["## Risk and coverage", _risk_table(risk)]
     if result.not_available:
-        missing = [f"- {name}: not available: {why}" for name, why in result.not_available.items()]
-        parts += ["## Not available", "\n".join(missing)]
+        lines = [f"- {name}: not available: {why}" for name, why in result.not_available.items()]
+        parts += ["## Not available", "\n".join(lines)]
     cards = [
         f"- **{card['title']}** ({', '.join(card['measures'])}). {card['formula']}. "
         f"Words: {card['words']}. Convention: {card['convention']}. Source: {card['source']}."
@@ -39,20 +39,20 @@ def _rows(result: Result, subset: str) -> list[list[str]]:
         numbers = [
             result.number(system=system, subset=subset, measure=name) for system in result.systems()
         ]
-        known = [number for number in numbers if number]
-        if known:
-            counts = [number.n for number in known]
+        present = [number for number in numbers if number]
+        if present:
+            counts = [number.n for number in present]
             n = "-".join(map(str, dict.fromkeys((min(counts), max(counts)))))
-            rows.append([name + Direction(known[0].direction).arrow, n, *map(cell, numbers)])
+            rows.append([name + Direction(present[0].direction).arrow, n, *map(cell, numbers)])
     return rows
 
 
 def cell(number: MetricValue | None) -> str:
     """A value with its interval, or a dash."""
-    return _with_interval(number.value, number.low, number.high) if number else "-"
+    return _format_interval(number.value, number.low, number.high) if number else "-"
 
 
-def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+def _format_interval(value: float | None, low: float | None, high: float | None) -> str:
     if value is None:
         return "-"
     digits = 1 if abs(value) >= 10 else 3
@@ -62,39 +62,38 @@ def _with_interval(value: float | None, low: float | None, high: float | None) -
 
 
 def _risk_table(curves: Iterable[dict[str, Any]]) -> str:
-    """AURC and the score at the coverage asked for."""
     rows = []
     for curve in curves:
-        aurc, at = (
-            _with_interval(curve[name], curve[f"{name}_low"], curve[f"{name}_high"])
+        aurc, score_at = (
+            _format_interval(curve[name], curve[f"{name}_low"], curve[f"{name}_high"])
             for name in ("aurc", "score_at")
         )
-        random, everything = f"{curve['aurc_random']:.3f}", f"{curve['score_all']:.3f}"
-        rows.append([curve["measure"], aurc, random, everything, at])
-    at = next((f"{curve['at']:.0%}" for curve in curves), "")
-    header = ["measure", "AURC ↓", "AURC at random", "at 100 % coverage", f"at {at} coverage"]
+        random, score_all = f"{curve['aurc_random']:.3f}", f"{curve['score_all']:.3f}"
+        rows.append([curve["measure"], aurc, random, score_all, score_at])
+    coverage = next((f"{curve['at']:.0%}" for curve in curves), "")
+    header = ["measure", "AURC ↓", "AURC at random", "at 100 % coverage", f"at {coverage} coverage"]
     return markdown_table(header, rows)
 
 
 def all_cards() -> str:
-    """Every card with the default cleaning, as the documentation has it."""
+    """Every metric's card with the default cleaning."""
     parts = []
     for key in KEYS:
-        about = card(key, cleaning=str(COCO_PTB))
+        text = card(key, cleaning=str(COCO_PTB))
         rows = [
-            [m.name, m.direction.value, f"{_end(m.low)} to {_end(m.high)}"]
+            [m.name, m.direction.value, f"{_format_bound(m.low)} to {_format_bound(m.high)}"]
             for m in metric_class(key).measures
         ]
         parts += [
-            f"### {about['title']} (`{key}`)",
+            f"### {text['title']} (`{key}`)",
             markdown_table(["measure", "direction", "range"], rows),
-            f"- Formula: {about['formula']}.\n- Words: {about['words']}.\n"
-            f"- Convention: {about['convention']}.\n- Source: {about['source']}.",
+            f"- Formula: {text['formula']}.\n- Words: {text['words']}.\n"
+            f"- Convention: {text['convention']}.\n- Source: {text['source']}.",
         ]
     return "\n\n".join(parts)
 
 
-def _end(value: float) -> str:
+def _format_bound(value: float) -> str:
     if math.isinf(value):
         return "unbounded"
     return f"{value:.2f}".rstrip("0").rstrip(".")
@@ -109,23 +108,23 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def as_csv(result: Result) -> str:
     """Every number, one per row, unrounded."""
     out = io.StringIO()
-    names = [each.name for each in fields(MetricValue)]
+    names = [field.name for field in fields(MetricValue)]
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     for number in result.numbers:
-        writer.writerow({name: _safe(value) for name, value in asdict(number).items()})
+        writer.writerow({name: _escape_formula(value) for name, value in asdict(number).items()})
     return out.getvalue()
 
 
 def _facts(result: Result) -> str:
     facts = {**result.settings, **{k: v for k, v in result.dataset.items() if v not in (None, "")}}
-    shown = [f"{name}: {plain(str(_brief(value)))}" for name, value in facts.items()]
-    lines = [f"Made {result.created} by `{result.command}`.", "; ".join(shown) + "."]
+    listed = [f"{name}: {escape(str(_shorten(value)))}" for name, value in facts.items()]
+    lines = [f"Made {result.created} by `{result.command}`.", "; ".join(listed) + "."]
     lines += [f"Note: {note}." for note in result.notes]
     return "\n\n".join(lines)
 
 
-def _brief(value: Any) -> Any:
+def _shorten(value: Any) -> Any:
     if isinstance(value, dict) and "sha256" in value:
         return f"{value['name']} ({value['sha256'][:12]})"
     if isinstance(value, str) and len(value) == 64:
@@ -133,20 +132,20 @@ def _brief(value: Any) -> Any:
     return value
 
 
-def plain(text: str) -> str:
+def escape(text: str) -> str:
     """Text that cannot break a Markdown table."""
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _safe(value: Any) -> Any:
-    """A name that a spreadsheet must not take for a formula."""
+def _escape_formula(value: Any) -> Any:
+    """A value that a spreadsheet does not take for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(tuple("=+-@\t")) else value
 
 
 def as_terminal(result: Result) -> str:
-    """The tables in aligned columns, for a terminal; of drafts the table of all studies only."""
+    """The tables in aligned columns, for a terminal; for drafts only that of all studies."""
     subsets = ["all"] if result.task == "generation" else result.subsets()
-    lines = [line for subset in subsets for line in _aligned(result, subset)]
+    lines = [line for subset in subsets for line in _align(result, subset)]
     lines += [f"{name}: not available: {why}" for name, why in result.not_available.items()]
     lines += [f"note: {note}" for note in result.notes]
     missing = result.dataset.get("missing_predictions") or {}
@@ -154,7 +153,7 @@ def as_terminal(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _aligned(result: Result, subset: str) -> list[str]:
+def _align(result: Result, subset: str) -> list[str]:
     rows = [[subset, "n", *result.systems()], *_rows(result, subset)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

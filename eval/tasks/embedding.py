@@ -1,4 +1,4 @@
-"""Embedding quality: alignment, uniformity and modality gap, each with its definition."""
+"""Embedding quality: alignment, uniformity and modality gap."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
-from eval.results import Result, numbers_of
+from eval.results import Result, metric_values
 from eval.stats import Floats, Statistic, mean_statistic
 from eval.vectors import load_vectors
 
 SHUFFLED = "images with other images' reports"
-_ROWS_AT_ONCE = 512
-_T = 2.0  # of the uniformity's Gaussian
+_BATCH_SIZE = 512
+_T = 2.0  # of the Gaussian potential in uniformity (Wang and Isola, ICML 2020)
 
 
 def embedding_quality(
@@ -27,18 +27,18 @@ def embedding_quality(
     vectors = load_vectors(path).in_split(split).with_reports()
     if len(vectors) < 2:
         raise EvalUsageError(
-            f"{path} has {len(vectors)} images with a report: at least 2 are wanted"
+            f"{path} has {len(vectors)} images with a report: at least 2 are needed"
         )
     image, text = vectors.image.astype(np.float64), vectors.text.astype(np.float64)
     order = np.random.default_rng(seed).permutation(len(vectors))
     other = np.empty_like(order)
-    other[order] = np.roll(order, 1)  # a ring in random order: none has its own
-    statistics = [(vectors.encoder_id, "all", each) for each in quality_statistics(image, text)]
+    other[order] = np.roll(order, 1)  # a random cycle: no image keeps its own report
+    statistics = [(vectors.encoder_id, "all", s) for s in quality_statistics(image, text)]
     statistics.append((SHUFFLED, "all", _alignment(image, text[other])))
     return vectors.result(
         "embedding",
         path=path,
-        numbers=numbers_of(
+        numbers=metric_values(
             statistics, patients=vectors.patient_ids.tolist(), samples=samples, seed=seed
         ),
         settings={"split": split, "samples": samples, "seed": seed},
@@ -47,7 +47,7 @@ def embedding_quality(
 
 
 def quality_statistics(image: Floats, text: Floats) -> list[Statistic]:
-    """All measures of pairs of unit rows, float64 [N, D] each."""
+    """All measures of paired unit vectors, float64 [N, D] each."""
     return [
         _alignment(image, text),
         _uniformity("image", image),
@@ -57,20 +57,21 @@ def quality_statistics(image: Floats, text: Floats) -> list[Statistic]:
 
 
 def _alignment(image: Floats, text: Floats) -> Statistic:
-    apart = ((image - text) ** 2).sum(axis=1)
-    return mean_statistic({"alignment": (Direction.LOWER, apart)})
+    distances = ((image - text) ** 2).sum(axis=1)
+    return mean_statistic({"alignment": (Direction.LOWER, distances)})
 
 
 def _uniformity(name: str, rows: Floats) -> Statistic:
-    """Over pairs of two different images; in a resample an image and its copy are no pair."""
+    """Over pairs of two different images; in a resample an image and its copy are not a pair."""
 
     def values(weights: Floats) -> Floats:
         total = np.zeros(len(weights))
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            block = slice(start, start + _ROWS_AT_ONCE)
-            near = np.exp(_T * (2 * (rows[block] @ rows.T) - 2))
-            near[np.arange(len(near)), np.arange(start, start + len(near))] = 0
-            total += ((weights @ near.T) * weights[:, block]).sum(axis=1)
+        for start in range(0, len(rows), _BATCH_SIZE):
+            batch = slice(start, start + _BATCH_SIZE)
+            potential = np.exp(_T * (2 * (rows[batch] @ rows.T) - 2))
+            diagonal = np.arange(len(potential))
+            potential[diagonal, start + diagonal] = 0
+            total += ((weights @ potential.T) * weights[:, batch]).sum(axis=1)
         pairs = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
         return np.asarray(np.log(total / pairs)[:, None])
 
@@ -80,7 +81,7 @@ def _uniformity(name: str, rows: Floats) -> Statistic:
 def _gap(image: Floats, text: Floats) -> Statistic:
     def values(weights: Floats) -> Floats:
         shares = weights / weights.sum(axis=1, keepdims=True)
-        apart = shares @ image - shares @ text
-        return np.asarray(np.linalg.norm(apart, axis=1, keepdims=True))
+        gap = shares @ image - shares @ text
+        return np.asarray(np.linalg.norm(gap, axis=1, keepdims=True))
 
     return Statistic(("modality gap",), (Direction.LOWER,), (len(image),), values)

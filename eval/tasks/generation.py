@@ -1,4 +1,4 @@
-"""The generation task: drafts against references, with leak gate, baselines and intervals."""
+"""The generation task: drafts against references, with leak check, baselines and intervals."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from eval.baselines import BASELINES, make_baselines
 from eval.cache import ScoreCache
-from eval.errors import EvalUsageError, NotAvailableError, listed
+from eval.errors import EvalUsageError, NotAvailableError, bullet_list
 from eval.metrics.base import JudgeServer, MetricGroup, Setup, SufficientStats, load_metrics
-from eval.results import MetricValue, Result, card_facts, file_facts, numbers_of
+from eval.results import MetricValue, Result, card_facts, file_facts, metric_values
 from eval.risk import has_risk, risk_coverage
 from eval.stats import LEVEL, summed_statistic
 from eval.studies import References, Scope, read_references
@@ -29,10 +29,9 @@ class Scored:
     """Everything that was computed.
 
     Attributes:
-        runs: the system first, then the trivial baselines.
-        normal: of each study, whether its reference is.
+        runs: the system first, then the baselines.
+        normal: whether each study's reference is normal.
         metrics: those that ran, by key.
-        statistics: by system and metric key.
     """
 
     result: Result
@@ -61,27 +60,27 @@ def score_generation(
     models: Path = Path("models"),
     judge: JudgeServer | None = None,
 ) -> Scored:
-    """Read, check, score.
+    """Score drafts; the options are those of `cxr-rag eval score`.
 
     Args:
-        predictions: drafts.
-        references: reports to score them against; of ``split`` alone unless it is empty.
-        name: of the run; not a baseline's.
+        predictions: file of drafts.
+        references: file of reports to score them against.
+        name: of the run.
         measures: keys of metrics, in the order of the tables.
-        split: of the references.
-        train: reports the system learned or retrieves from, for baselines and leak check.
-        train_split: of them.
-        scope: part of the report that is scored.
-        cleaning: one of `CLEANINGS`.
-        samples: resamples of patients for the intervals.
-        seed: of resamples and of the random baseline.
-        cache: database of scores; None keeps none.
-        models: folder of the weights that metrics need.
-        judge: for the metric that asks one.
+        split: of the references; empty: all.
+        train: reports that the system was trained on or retrieves from.
+        train_split: of ``train``; empty: all.
+        scope: part of the report to score.
+        cleaning: key of `CLEANINGS`.
+        samples: number of bootstrap resamples.
+        seed: of the resamples and the random baseline.
+        cache: file of the score cache; None: no cache.
+        models: folder of the weights of model-based metrics.
+        judge: server of the judge metric.
 
     Raises:
-        EvalUsageError: an option that cannot be followed.
-        EvalDataError: a file that cannot be scored, a leak among them.
+        EvalUsageError: an option does not fit.
+        EvalDataError: a file cannot be scored, or the training data leaks.
     """
     if name in BASELINES:
         raise EvalUsageError(f"{name!r} is the name of a baseline: choose another --name")
@@ -94,25 +93,25 @@ def score_generation(
     baselines = make_baselines(study_set, run=run, train=training, words=words, seed=seed)
     runs = (run, *baselines.runs)
     setup = Setup(CLEANINGS[cleaning], study_set.texts, models, judge)
-    ready, missing = load_metrics(measures, setup)
-    statistics = _score(ready, runs, missing, cache)
+    loaded, missing = load_metrics(measures, setup)
+    statistics = _score(loaded, runs, missing, cache)
     if not statistics:
-        reasons = listed([f"{key}: {reason}" for key, reason in missing.items()])
+        reasons = bullet_list([f"{key}: {reason}" for key, reason in missing.items()])
         raise EvalUsageError(f"none of the measures can run here:\n{reasons}")
-    ran = {metric.key: metric for metric in ready if (run.name, metric.key) in statistics}
+    metrics = {metric.key: metric for metric in loaded if (run.name, metric.key) in statistics}
     normal = study_set.normal()
     numbers: list[MetricValue] = []
     for subset, mask in _subsets(normal, leak):
         patients = list(itertools.compress(study_set.patients, mask))
-        measured = [
-            (system, subset, summed_statistic(ran[key].measures, rows[mask], patients))
+        summed = [
+            (system, subset, summed_statistic(metrics[key].measures, rows[mask], patients))
             for (system, key), rows in statistics.items()
         ]
-        numbers += numbers_of(measured, patients=patients, samples=samples, seed=seed)
+        numbers += metric_values(summed, patients=patients, samples=samples, seed=seed)
     result = Result(
         task="generation",
         name=name,
-        models={**run.made_by, **{k: v for m in ran.values() for k, v in m.made_by.items()}},
+        models={**run.made_by, **{k: v for m in metrics.values() for k, v in m.made_by.items()}},
         dataset={
             "predictions": file_facts(predictions),
             "references": file_facts(references),
@@ -126,7 +125,7 @@ def score_generation(
             "normal": sum(normal),
             "missing_predictions": run.missing,
             "baselines_from": baselines.source,
-            "texts_in_train": sum(leak.seen_text) if training else None,
+            "texts_in_train": sum(leak.text_in_train) if training else None,
         },
         settings={
             "scope": scope.value,
@@ -135,29 +134,29 @@ def score_generation(
             "seed": seed,
             "level": LEVEL,
         },
-        cards=[card_facts(metric) for metric in ran.values()],
+        cards=[card_facts(metric) for metric in metrics.values()],
         numbers=numbers,
         not_available=missing | baselines.missing,
-        curves={"risk_coverage": _risk(study_set, run, ran, statistics, seed=seed)},
+        curves={"risk_coverage": _risk(study_set, run, metrics, statistics, seed=seed)},
         notes=[
             *leak.notes,
             *_notes(reports, study_set),
-            *(note for metric in ran.values() for note in metric.notes),
+            *(note for metric in metrics.values() for note in metric.notes),
         ],
     )
-    return Scored(result, study_set, runs, leak, normal, ran, statistics)
+    return Scored(result, study_set, runs, leak, normal, metrics, statistics)
 
 
 def _score(
-    ready: Sequence[MetricGroup], runs: Sequence[Run], missing: dict[str, str], cache: Path | None
+    metrics: Sequence[MetricGroup], runs: Sequence[Run], missing: dict[str, str], cache: Path | None
 ) -> dict[tuple[str, str], SufficientStats]:
-    """Rows by system and metric, system by system; what cannot run goes to ``missing``."""
+    """Rows by system and metric, in table order; metrics that cannot run go to ``missing``."""
     found: dict[tuple[str, str], SufficientStats] = {}
     with ScoreCache(cache) as scores:
-        for metric in ready:
-            # evidence is the system's own: copying has no sentences to support
-            scored = runs[:1] if metric.reads_evidence else runs
-            # one call for all systems: a metric that is slow to start starts once
+        for metric in metrics:
+            # baselines have no evidence of their own
+            scored = runs[:1] if metric.uses_evidence else runs
+            # one call for all systems, as some metrics are slow to start
             groups = [[run] for run in scored] if metric.whole_run else [list(scored)]
             try:
                 for group in groups:
@@ -166,32 +165,32 @@ def _score(
                     found |= {(r.name, metric.key): p for r, p in zip(group, parts, strict=True)}
             except NotAvailableError as error:
                 missing[metric.key] = str(error)
-    order = [(run.name, metric.key) for run in runs for metric in ready]
+    order = [(run.name, metric.key) for run in runs for metric in metrics]
     return {key: found[key] for key in order if key in found}
 
 
 def _subsets(normal: Sequence[bool], leak: LeakCheck) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """All studies, normal ones, abnormal ones, and those whose text is new; none that is empty."""
+    """Non-empty subsets: all, normal, abnormal, and studies whose text is not in train."""
     is_normal = np.array(normal)
     masks = {"all": np.ones_like(is_normal), "normal": is_normal, "abnormal": ~is_normal}
-    if any(leak.seen_text):
-        masks["text not in train"] = ~np.array(leak.seen_text)
+    if any(leak.text_in_train):
+        masks["text not in train"] = ~np.array(leak.text_in_train)
     yield from ((name, mask) for name, mask in masks.items() if mask.any())
 
 
 def _risk(
     study_set: StudySet,
     run: Run,
-    ran: Mapping[str, MetricGroup],
+    metrics: Mapping[str, MetricGroup],
     statistics: Statistics,
     *,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Risk and coverage of every measure that has a risk, if the run says how sure it is."""
+    """Risk-coverage curves of every measure that has a risk, if the run has a confidence."""
     if run.confidence is None or len(set(run.confidence)) < 2:
         return []
     curves = []
-    for metric in ran.values():
+    for metric in metrics.values():
         measures = [measure for measure in metric.measures if has_risk(measure)]
         if measures and not metric.whole_run:
             rows = statistics[run.name, metric.key]

@@ -1,4 +1,4 @@
-"""Zero-shot classification: an image belongs to the class whose sentences lie nearest."""
+"""Zero-shot classification: an image is assigned to the class with the nearest prompts."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction, divide
-from eval.results import Result, numbers_of
+from eval.results import Result, metric_values
 from eval.stats import (
     Bools,
     Floats,
@@ -16,10 +16,7 @@ from eval.stats import (
     weighted_auroc,
     weighted_average_precision,
 )
-from eval.vectors import Vectors, load_vectors
-
-LEAST = 5
-"""Images that a class needs on each side to be scored."""
+from eval.vectors import MIN_CLASS_IMAGES, Vectors, load_vectors
 
 CHANCE, MAJORITY = "random scores", "most common class"
 
@@ -28,8 +25,8 @@ def zero_shot(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 
     """Score a vectors file.
 
     Raises:
-        EvalUsageError: it has no prompts, or no class with enough images.
-        EvalDataError: it is damaged.
+        EvalUsageError: the file has no prompts, or no class with enough images.
+        EvalDataError: the file is damaged.
     """
     vectors = load_vectors(path).in_split(split)
     if not len(vectors.prompt):
@@ -40,16 +37,16 @@ def zero_shot(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 
         CHANCE: generator.random((len(vectors), len(vectors.classes))),
     }
     if vectors.single:
-        shares = vectors.labels.mean(axis=0)
-        systems[MAJORITY] = np.tile(shares, (len(vectors), 1))
-    parts = (_choices, area_statistic) if vectors.single else (area_statistic,)
+        prevalence = vectors.labels.mean(axis=0)
+        systems[MAJORITY] = np.tile(prevalence, (len(vectors), 1))
+    kinds = (_accuracy_statistic, area_statistic) if vectors.single else (area_statistic,)
     statistics = [
-        (name, "all", part(vectors, scores)) for name, scores in systems.items() for part in parts
+        (name, "all", kind(vectors, scores)) for name, scores in systems.items() for kind in kinds
     ]
     patients = vectors.patient_ids.tolist()
-    numbers = numbers_of(statistics, patients=patients, samples=samples, seed=seed)
-    scored = _scored(vectors)
-    few = [name for at, name in enumerate(vectors.classes) if at not in scored]
+    numbers = metric_values(statistics, patients=patients, samples=samples, seed=seed)
+    scorable = vectors.scorable_classes()
+    too_few = [name for i, name in enumerate(vectors.classes) if i not in scorable]
     denials = "" if vectors.single else " minus cosine of image and the sentences that deny it"
     return vectors.result(
         "zero-shot",
@@ -57,17 +54,16 @@ def zero_shot(path: Path, *, split: str = "", samples: int = 2_000, seed: int = 
         numbers=numbers,
         settings={"split": split, "samples": samples, "seed": seed},
         blanks={"denials": denials},
-        curves={"plots": [_roc(vectors, systems[vectors.encoder_id])]},
-        notes=[f"too few images to score: {', '.join(few)}"] if few else [],
+        curves={"plots": [_roc_plot(vectors, systems[vectors.encoder_id])]},
+        notes=[f"too few images to score: {', '.join(too_few)}"] if too_few else [],
     )
 
 
 def class_scores(vectors: Vectors) -> Floats:
-    """How much each image looks like each class: float64 [N, L].
+    """Score of each class for each image: float64 [N, L].
 
-    A class vector is the mean of its sentences' unit vectors, normalised again. Where an image has
-    one class the score is its cosine with the class; else that cosine minus the one with the
-    sentences that deny the class.
+    A class vector is the normalised mean of its prompts' unit vectors. The score is the image's
+    cosine with the class; if images can have several classes, minus that with its denials.
     """
     image = vectors.image.astype(np.float64)
     present = image @ _class_vectors(vectors, present=True).T
@@ -84,8 +80,8 @@ def _class_vectors(vectors: Vectors, *, present: bool) -> NDArray[np.float64]:
     return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
 
 
-def _choices(vectors: Vectors, scores: Floats) -> Statistic:
-    """Accuracy and macro F1 of the nearest class, from a row of the confusion matrix an image."""
+def _accuracy_statistic(vectors: Vectors, scores: Floats) -> Statistic:
+    """Accuracy and macro F1 of the class with the highest score, from the confusion matrix."""
     count = len(vectors.classes)
     cells = vectors.labels.argmax(axis=1) * count + scores.argmax(axis=1)
     rows = np.zeros((len(vectors), count * count))
@@ -94,29 +90,31 @@ def _choices(vectors: Vectors, scores: Floats) -> Statistic:
     def values(weights: Floats) -> Floats:
         matrix = (weights @ rows).reshape(len(weights), count, count)
         hits = np.diagonal(matrix, axis1=1, axis2=2)
-        below = matrix.sum(axis=1) + matrix.sum(axis=2)
-        f1 = np.nan_to_num(divide(2 * hits, below)).mean(axis=1)
-        return np.stack([hits.sum(axis=1) / matrix.sum(axis=(1, 2)), f1], axis=1)
+        f1 = divide(2 * hits, matrix.sum(axis=1) + matrix.sum(axis=2))
+        accuracy = hits.sum(axis=1) / matrix.sum(axis=(1, 2))
+        return np.stack([accuracy, np.nan_to_num(f1).mean(axis=1)], axis=1)
 
     return Statistic(("accuracy", "macro F1"), (Direction.HIGHER,) * 2, (len(vectors),) * 2, values)
 
 
 def area_statistic(vectors: Vectors, scores: Floats) -> Statistic:
-    """AUROC and average precision, macro and by class, of the classes with enough images."""
-    scored = _scored(vectors)
-    if not scored:
-        raise EvalUsageError(f"no class has {LEAST} images with it and {LEAST} without")
-    truths: list[tuple[Floats, Bools]] = [(scores[:, at], vectors.labels[:, at]) for at in scored]
+    """Macro AUROC, macro average precision and AUROC by class, of the scorable classes."""
+    scorable = vectors.scorable_classes()
+    if not scorable:
+        raise EvalUsageError(
+            f"no class has {MIN_CLASS_IMAGES} images with it and {MIN_CLASS_IMAGES} without"
+        )
+    columns: list[tuple[Floats, Bools]] = [(scores[:, i], vectors.labels[:, i]) for i in scorable]
 
     def values(weights: Floats) -> Floats:
-        areas = np.stack([weighted_auroc(s, t, weights) for s, t in truths], axis=1)
+        areas = np.stack([weighted_auroc(*column, weights) for column in columns], axis=1)
         precisions = np.stack(
-            [weighted_average_precision(s, t, weights) for s, t in truths], axis=1
+            [weighted_average_precision(*column, weights) for column in columns], axis=1
         )
         means = [np.nanmean(part, axis=1, keepdims=True) for part in (areas, precisions)]
         return np.concatenate([*means, areas], axis=1)
 
-    names = [f"AUROC {vectors.classes[at]}" for at in scored]
+    names = [f"AUROC {vectors.classes[i]}" for i in scorable]
     size = len(names) + 2
     return Statistic(
         ("macro AUROC", "macro average precision", *names),
@@ -126,18 +124,13 @@ def area_statistic(vectors: Vectors, scores: Floats) -> Statistic:
     )
 
 
-def _scored(vectors: Vectors) -> list[int]:
-    there = vectors.labels.sum(axis=0)
-    enough = (there >= LEAST) & (len(vectors) - there >= LEAST)
-    return [int(at) for at in np.flatnonzero(enough)]
-
-
-def _roc(vectors: Vectors, scores: Floats) -> dict[str, object]:
+def _roc_plot(vectors: Vectors, scores: Floats) -> dict[str, object]:
     series = []
-    ranked = sorted(_scored(vectors), key=lambda at: -int(vectors.labels[:, at].sum()))
-    for at in ranked[:7]:  # a plot of more lines shows nothing
-        false, true = roc_curve(scores[:, at], vectors.labels[:, at])
-        name = f"{vectors.classes[at]} ({int(vectors.labels[:, at].sum())})"
+    counts = vectors.labels.sum(axis=0)
+    most_frequent = sorted(vectors.scorable_classes(), key=lambda i: -int(counts[i]))
+    for i in most_frequent[:7]:  # more lines would be unreadable
+        false, true = roc_curve(scores[:, i], vectors.labels[:, i])
+        name = f"{vectors.classes[i]} ({counts[i]})"
         series.append({"name": name, "x": false.round(4).tolist(), "y": true.round(4).tolist()})
     return {
         "title": "ROC of the most frequent classes (images with it)",

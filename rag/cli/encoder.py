@@ -226,7 +226,7 @@ def draft_from(
         EvalLeakError: the collection holds a study or patient of the other site's test part.
     """
     from encoders.base import embeds_texts
-    from eval.errors import EvalLeakError, listed
+    from eval.errors import EvalLeakError, bullet_list
     from rag.batch.inputs import BatchStudy
     from rag.batch.output import open_output
     from rag.batch.runner import run_batch
@@ -244,7 +244,7 @@ def draft_from(
     if shared:
         raise EvalLeakError(
             f"{name} holds {len(shared)} studies that are drafted in {away.site.name}, or of their "
-            f"patients:\n{listed(shared)}"
+            f"patients:\n{bullet_list(shared)}"
         )
     pictures = home.paths if not embeds_texts(encoder) else {}
     images = {study: (pictures[study],) for study in pictures.keys() & seen.keys() - held}

@@ -100,7 +100,7 @@ def corpus(path: Path) -> None:
     found = {row.get(name, "").strip() for row in rows for name in ("findings", "impression")}
     texts = sorted(found - {""})
     words = PTBTokenizer().tokenize({at: [{"caption": t}] for at, t in enumerate(texts)})
-    same = sum(COCO_PTB.joined(text) == words[at][0] for at, text in enumerate(texts))
+    same = sum(COCO_PTB.clean(text) == words[at][0] for at, text in enumerate(texts))
     print(f"{same} of {len(texts)} different sections have the same words")
 
 

@@ -1,14 +1,14 @@
 "use strict";
-// The browser of single studies: a list, worst first, and one study in full. Everything is text
-// nodes: nothing of a report is ever read as markup.
+// The browser of single studies: a list, worst first, and one study in full. Report text goes into
+// text nodes only, never into markup.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const at = (id) => document.getElementById(id);
+  const byId = (id) => document.getElementById(id);
   const [run, order, filter, search, list, study, count] =
-    ["run", "order", "filter", "search", "list", "study", "count"].map(at);
+    ["run", "order", "filter", "search", "list", "study", "count"].map(byId);
   let shown = [], current = 0;
 
-  const make = (name, attributes = {}, ...children) => {
+  const element = (name, attributes = {}, ...children) => {
     const node = document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) {
       if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
@@ -22,120 +22,120 @@
   const system = () => data.runs[run.selectedIndex];
   const score = (item, measure) => item.scores[system().name][measure];
 
-  // Words that the other text does not have are marked.
-  const marked = (text, other, kind) => {
+  // Marks the words that the other text does not contain.
+  const markWords = (text, other, kind) => {
     if (!other) return text;
-    const known = words(other), out = document.createDocumentFragment();
+    const otherWords = words(other), fragment = document.createDocumentFragment();
     for (const part of text.split(/([\p{L}\p{N}]+)/u)) {
-      const alien = /[\p{L}\p{N}]/u.test(part) && !known.has(part.toLowerCase());
-      out.append(alien ? make("mark", { class: kind }, part) : part);
+      const isMissing = /[\p{L}\p{N}]/u.test(part) && !otherWords.has(part.toLowerCase());
+      fragment.append(isMissing ? element("mark", { class: kind }, part) : part);
     }
-    return out;
+    return fragment;
   };
 
-  // A finding that one text denies and the other does not mention is no disagreement.
-  const isThere = (state) => state === "positive" || state === "uncertain";
+  // Denying a finding and not mentioning it is no disagreement.
+  const isPresent = (state) => state === "positive" || state === "uncertain";
   const differs = (labels, name) => labels.reference[name] !== labels.draft[name] &&
-    (isThere(labels.reference[name]) || isThere(labels.draft[name]));
-  const namesOf = (labels) => Object.keys({ ...labels.reference, ...labels.draft });
+    (isPresent(labels.reference[name]) || isPresent(labels.draft[name]));
+  const labelNames = (labels) => Object.keys({ ...labels.reference, ...labels.draft });
 
-  const chips = (labels) => namesOf(labels).map((name) => {
+  const chips = (labels) => labelNames(labels).map((name) => {
     const truth = labels.reference[name], said = labels.draft[name];
     const words =
       truth === said ? truth
       : said === undefined ? `${truth}, not in the draft`
       : truth === undefined ? `${said}, not in the reference`
       : `${truth}, draft says ${said}`;
-    const kind = differs(labels, name) ? (isThere(said) ? "invented" : "missed")
-      : isThere(truth) ? "hit" : "";
-    return make("span", { class: `chip ${kind}` }, make("b", {}, name), ` ${words}`);
+    const kind = differs(labels, name) ? (isPresent(said) ? "invented" : "missed")
+      : isPresent(truth) ? "hit" : "";
+    return element("span", { class: `chip ${kind}` }, element("b", {}, name), ` ${words}`);
   });
 
-  const light = (ids, on) => {
+  const highlightEvidence = (ids, on) => {
     for (const item of study.querySelectorAll(".evidence li"))
       if (ids.includes(item.dataset.report)) item.classList.toggle("lit", on);
   };
 
-  const draftOf = (item) => {
-    if (!item.draft) return make("p", { class: "text" }, "No draft.");
+  const draftElement = (item) => {
+    if (!item.draft) return element("p", { class: "text" }, "No draft.");
     if (!item.sentences.length)
-      return make("div", { class: "text" }, marked(item.draft, item.reference, "extra"));
+      return element("div", { class: "text" }, markWords(item.draft, item.reference, "extra"));
     const sentences = item.sentences.map((sentence) =>
-      make("span", {
-        onmouseenter: () => light(sentence.sources, true),
-        onmouseleave: () => light(sentence.sources, false),
-      }, marked(sentence.text, item.reference, "extra"),
-      ...sentence.sources.map((id) => make("a", { class: "cite" }, `[${id}]`)), " "));
-    return make("div", { class: "text" }, ...sentences);
+      element("span", {
+        onmouseenter: () => highlightEvidence(sentence.sources, true),
+        onmouseleave: () => highlightEvidence(sentence.sources, false),
+      }, markWords(sentence.text, item.reference, "extra"),
+      ...sentence.sources.map((id) => element("a", { class: "cite" }, `[${id}]`)), " "));
+    return element("div", { class: "text" }, ...sentences);
   };
 
   const scoreTable = (item) => {
     const systems = Object.keys(item.scores);
-    const rows = system().measures.map((measure) => make("tr", {}, make("th", { scope: "row" }, measure),
-      ...systems.map((name) => make("td", {}, number(item.scores[name][measure])))));
-    return make("table", { class: "scores" },
-      make("thead", {}, make("tr", {}, make("th", {}, ""), ...systems.map((name) => make("th", { scope: "col" }, name)))),
-      make("tbody", {}, ...rows));
+    const rows = system().measures.map((measure) => element("tr", {}, element("th", { scope: "row" }, measure),
+      ...systems.map((name) => element("td", {}, number(item.scores[name][measure])))));
+    return element("table", { class: "scores" },
+      element("thead", {}, element("tr", {}, element("th", {}, ""), ...systems.map((name) => element("th", { scope: "col" }, name)))),
+      element("tbody", {}, ...rows));
   };
 
-  const show = (place) => {
-    current = Math.max(0, Math.min(place, shown.length - 1));
-    [...list.children].forEach((node, index) => node.setAttribute("aria-current", index === current));
-    const chosen = list.children[current];
-    if (chosen) { // within the list only: the page stays where its reader is
-      const top = chosen.offsetTop - list.offsetTop;
+  const show = (index) => {
+    current = Math.max(0, Math.min(index, shown.length - 1));
+    [...list.children].forEach((node, i) => node.setAttribute("aria-current", i === current));
+    const selected = list.children[current];
+    if (selected) { // scrolls the list only, not the page
+      const top = selected.offsetTop - list.offsetTop;
       if (top < list.scrollTop) list.scrollTop = top;
-      else if (top + chosen.offsetHeight > list.scrollTop + list.clientHeight)
-        list.scrollTop = top + chosen.offsetHeight - list.clientHeight;
+      else if (top + selected.offsetHeight > list.scrollTop + list.clientHeight)
+        list.scrollTop = top + selected.offsetHeight - list.clientHeight;
     }
     const item = shown[current];
-    if (!item) { study.replaceChildren(make("p", {}, "No study is like that.")); return; }
+    if (!item) { study.replaceChildren(element("p", {}, "No study matches.")); return; }
     const cited = new Set(item.sentences.flatMap((sentence) => sentence.sources));
     const tags = [item.normal ? "normal reference" : "abnormal reference"];
     if (item.text_in_train) tags.push("text also in train");
     if (item.confidence !== null) tags.push(`confidence ${number(item.confidence)}`);
     study.replaceChildren(
-      make("h3", {}, item.study_id, ...tags.map((tag) => make("span", { class: "tag" }, tag)),
-        ...(item.draft ? [] : [make("span", { class: "tag bad" }, "no draft")])),
-      make("div", { class: "pair" },
-        make("div", {}, make("h4", {}, "Reference"), make("div", { class: "text" }, marked(item.reference, item.draft, "lost"))),
-        make("div", {}, make("h4", {}, "Draft"), draftOf(item))),
-      ...(item.draft ? [make("p", { class: "hint" }, "Marked: words of the reference that the draft does not have, and the other way round.")] : []),
-      make("div", { class: "chips" }, ...chips(item.labels)),
-      ...(item.evidence.length ? [make("h4", {}, "Evidence"), make("ol", { class: "evidence" },
-        ...item.evidence.map((report) => make("li", { "data-report": report.report_id, class: cited.has(report.report_id) ? "cited" : "" },
-          make("b", {}, report.report_id), " ", report.text)))] : []),
-      make("h4", {}, "Scores of this study"), scoreTable(item),
+      element("h3", {}, item.study_id, ...tags.map((tag) => element("span", { class: "tag" }, tag)),
+        ...(item.draft ? [] : [element("span", { class: "tag bad" }, "no draft")])),
+      element("div", { class: "pair" },
+        element("div", {}, element("h4", {}, "Reference"), element("div", { class: "text" }, markWords(item.reference, item.draft, "lost"))),
+        element("div", {}, element("h4", {}, "Draft"), draftElement(item))),
+      ...(item.draft ? [element("p", { class: "hint" }, "Marked: words that the other text does not contain.")] : []),
+      element("div", { class: "chips" }, ...chips(item.labels)),
+      ...(item.evidence.length ? [element("h4", {}, "Evidence"), element("ol", { class: "evidence" },
+        ...item.evidence.map((report) => element("li", { "data-report": report.report_id, class: cited.has(report.report_id) ? "cited" : "" },
+          element("b", {}, report.report_id), " ", report.text)))] : []),
+      element("h4", {}, "Scores of this study"), scoreTable(item),
       ...Object.entries(item.baselines).map(([name, text]) =>
-        make("details", {}, make("summary", {}, `What “${name}” would say`), make("p", { class: "text" }, text))));
+        element("details", {}, element("summary", {}, `Baseline “${name}”`), element("p", { class: "text" }, text))));
   };
 
-  const wrong = (item) => namesOf(item.labels).some((name) => differs(item.labels, name));
+  const wrong = (item) => labelNames(item.labels).some((name) => differs(item.labels, name));
 
   const refresh = () => {
-    const wanted = search.value.trim().toLowerCase(), measure = order.value;
-    const keep = {
+    const query = search.value.trim().toLowerCase(), measure = order.value;
+    const isShown = {
       "": () => true, normal: (i) => i.normal, abnormal: (i) => !i.normal,
       missing: (i) => !i.draft, wrong,
     }[filter.value];
-    shown = system().studies.filter((item) => keep(item) && (!wanted ||
-      `${item.study_id} ${item.reference} ${item.draft}`.toLowerCase().includes(wanted)));
+    shown = system().studies.filter((item) => isShown(item) && (!query ||
+      `${item.study_id} ${item.reference} ${item.draft}`.toLowerCase().includes(query)));
     const sign = system().directions[measure].startsWith("lower") ? -1 : 1;
     const value = (item) => { const v = score(item, measure); return v === null || v === undefined ? Infinity : sign * v; };
     shown.sort((a, b) => value(a) - value(b) || (a.study_id < b.study_id ? -1 : 1));
     list.replaceChildren(...shown.map((item, index) =>
-      make("li", { onclick: () => show(index) }, make("span", {}, item.study_id), make("small", {}, number(score(item, measure))))));
+      element("li", { onclick: () => show(index) }, element("span", {}, item.study_id), element("small", {}, number(score(item, measure))))));
     const all = system().studies.length, total = system().total;
     count.textContent = `${shown.length} of ${all} studies` + (total > all ? `, the worst of ${total}` : "");
     show(0);
   };
 
   const chooseRun = () => {
-    order.replaceChildren(...system().measures.map((name) => make("option", {}, name)));
+    order.replaceChildren(...system().measures.map((name) => element("option", {}, name)));
     order.value = system().first;
     refresh();
   };
-  run.replaceChildren(...data.runs.map((item) => make("option", {}, item.name)));
+  run.replaceChildren(...data.runs.map((item) => element("option", {}, item.name)));
   run.parentElement.hidden = data.runs.length < 2;
   run.addEventListener("change", chooseRun);
   for (const node of [order, filter]) node.addEventListener("change", refresh);
