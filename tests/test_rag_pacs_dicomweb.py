@@ -141,7 +141,7 @@ def test_a_study_that_is_not_there_is_said(orthanc: Orthanc, tmp_path: Path) -> 
         ("https://me:secret@server/dicom-web", "1.2", "netrc"),
         ("ftp://server/", "1.2", "looks like"),
         ("http://127.0.0.1:9/dicom-web", "1.2", "nothing answers"),
-        ("http://127.0.0.1:9/dicom-web", "../../etc", "no UID"),
+        ("http://127.0.0.1:9/dicom-web", "../../etc", "not a valid UID"),
     ],
 )
 def test_where_nothing_may_be_asked(tmp_path: Path, url: str, uid: str, words: str) -> None:
@@ -197,7 +197,7 @@ def test_a_draft_that_says_it_is_verified_is_not_sent(tmp_path: Path) -> None:
             store_report("http://127.0.0.1:9/dicom-web", path)
     with pytest.raises(PacsError, match="nothing else is sent"):
         store_report("http://127.0.0.1:9/dicom-web", sr_of_a_image(tmp_path))
-    with pytest.raises(PacsError, match="no DICOM structured report"):
+    with pytest.raises(PacsError, match="not a DICOM structured report"):
         store_report("http://127.0.0.1:9/dicom-web", Path(__file__))
 
 

@@ -1,9 +1,8 @@
-"""The picture archive: images come from it, signed and unsigned reports go back to it.
+"""Fetches and receives images from a picture archive, and stores reports there.
 
-`inbox` puts what arrives into a folder, under names of our own; `dicomweb` asks a server for a
-study and stores a report there; `dimse` asks by C-FIND, C-GET and C-MOVE; `receiver` waits for
-images that are sent. What is in the folder then goes the ordinary way (`rag.batch`): nothing here
-looks at pixels.
+`dicomweb` fetches by QIDO-RS and WADO-RS and stores by STOW-RS; `dimse` fetches by C-FIND and C-GET
+or C-MOVE; `receiver` accepts images by C-STORE. All write to an `inbox` folder, which `rag.batch`
+then reads: nothing here decodes pixels.
 """
 
 import logging
@@ -12,13 +11,13 @@ from rag.errors import CxrRagError
 
 
 class PacsError(CxrRagError):
-    """The other side refused, is not there, or sent what cannot be taken.
+    """The peer refused, does not answer, or sent something unusable.
 
-    The message holds no identifier: neither a header's value nor a UID.
+    The message contains no header value and no UID.
     """
 
 
 def silence_logger(package: str) -> None:
-    """Silence a library whose log names studies; only who asks for everything gets it."""
+    """Silence a library whose log names studies, except at level DEBUG."""
     if logging.getLogger().getEffectiveLevel() > logging.DEBUG:
         logging.getLogger(package).setLevel(logging.CRITICAL)

@@ -1,6 +1,6 @@
-"""DICOM associations (PS3.8): who the peers are, TLS, how much is read, and how one is opened.
+"""DICOM associations (PS3.8): peers, TLS, limits on what is read, and how to open one.
 
-What is said over them is in `rag.pacs.receiver`, which answers, and `rag.pacs.dimse`, which asks.
+`rag.pacs.receiver` accepts associations, `rag.pacs.dimse` requests them.
 """
 
 import errno
@@ -27,32 +27,32 @@ logger = logging.getLogger(__name__)
 
 IDLE_TIMEOUT_S = 30.0
 MESSAGE_OVERHEAD_BYTES = 1 << 20
-"""Bytes of an association's own messages around an image."""
+"""Allowed per image for the messages around it."""
 
-_COMPRESSED = "5 4.50 4.51 4.57 4.70 4.80 4.81 4.90 4.91 4.201 4.203"
+_COMPRESSED_SYNTAXES = "5 4.50 4.51 4.57 4.70 4.80 4.81 4.90 4.91 4.201 4.203"
 _SYNTAXES = (
     ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"],
-    *(["1.2.840.10008.1.2." + each] for each in _COMPRESSED.split()),
+    *(["1.2.840.10008.1.2." + suffix] for suffix in _COMPRESSED_SYNTAXES.split()),
 )
-"""Each in a context of its own, so that an image comes as it is stored; 128 are the most."""
-_TITLE = re.compile(r"[!-~](?:[ -~]{0,14}[!-~])?")
+"""One presentation context each, so that images are sent as they are stored; at most 128."""
+_AE_TITLE = re.compile(r"[!-~](?:[ -~]{0,14}[!-~])?")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who may send: an AE title, from an address or network."""
+    """A peer that may send: an AE title at an address or in a network."""
 
     title: str
     network: Network
 
     @classmethod
     def parse(cls, text: str) -> "Sender":
-        """``TITLE@ADDRESS``, as ``PACS@10.1.2.3`` or ``PACS@10.1.2.0/24``.
+        """Parse ``TITLE@ADDRESS``, such as ``PACS@10.1.2.3`` or ``PACS@10.1.2.0/24``.
 
         Raises:
-            UsageError: it is not written like this.
+            UsageError: not of this form.
         """
         title, _, address = text.rpartition("@")
         try:
@@ -64,15 +64,14 @@ class Sender:
             ) from None
 
     def matches_address(self, address: str) -> bool:
-        """Whether an address is this sender's."""
-        found = ipaddress.ip_address(address.partition("%")[0])
-        found = getattr(found, "ipv4_mapped", None) or found
-        return found in self.network
+        """Whether an address, without its IPv6 zone, belongs to this sender."""
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+        return (getattr(parsed, "ipv4_mapped", None) or parsed) in self.network
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Whom we call: an AE title at a host and port."""
+    """A peer that we call: an AE title at a host and port."""
 
     title: str
     host: str
@@ -80,10 +79,10 @@ class Archive:
 
     @classmethod
     def parse(cls, text: str) -> "Archive":
-        """``TITLE@HOST:PORT``, as ``PACS@10.1.2.3:104``.
+        """Parse ``TITLE@HOST:PORT``, such as ``PACS@10.1.2.3:104``.
 
         Raises:
-            UsageError: it is not written like this.
+            UsageError: not of this form.
         """
         title, _, address = text.rpartition("@")
         host, _, port = address.rpartition(":")
@@ -96,26 +95,26 @@ class Archive:
 
 
 def check_title(title: str) -> str:
-    """An AE title (PS3.5, VR AE).
+    """Return the AE title if it is valid (PS3.5, VR AE).
 
     Raises:
-        UsageError: longer than 16 characters, or none at all.
+        UsageError: it is not.
     """
-    if not _TITLE.fullmatch(title) or "\\" in title:
+    if not _AE_TITLE.fullmatch(title) or "\\" in title:
         raise UsageError(
             f"{title!r} is not a valid AE title: 1 to 16 ASCII characters, without backslash"
         )
     return title
 
 
-def limit_bytes(event: "Event", most: int) -> None:
-    """Let the connection of an event bring so many bytes from now on; it ends when more are said.
+def limit_bytes(event: "Event", max_bytes: int) -> None:
+    """From now on read at most ``max_bytes`` from an event's connection; more end it.
 
-    pynetdicom believes the length that a PDU or a message says of itself, and collects it in
-    memory: this counts before anything is read, and is set back when an image has been put away.
+    pynetdicom trusts the length that a PDU or message declares and collects it in memory, so this
+    counts before anything is read. Called again after each image.
     """
     connection: Any = event.assoc.dul.socket
-    left = most
+    left = max_bytes
 
     def recv(count: int) -> bytearray:
         nonlocal left
@@ -129,10 +128,10 @@ def limit_bytes(event: "Event", most: int) -> None:
 
 
 def tls_context(settings: "DicomSettings", *, server: bool) -> ssl.SSLContext | None:
-    """TLS 1.2 or later where both sides show a certificate (BCP 195); None where none is set.
+    """TLS 1.2 or later with certificates on both sides (BCP 195); None if not configured.
 
     Raises:
-        PacsError: a file cannot be read, or is no certificate or key.
+        PacsError: a file cannot be read, or is not a certificate or key.
     """
     if settings.tls_certificate is None:
         return None
@@ -152,12 +151,12 @@ def tls_context(settings: "DicomSettings", *, server: bool) -> ssl.SSLContext | 
 
 @contextmanager
 def open_association(
-    archive: Archive, settings: "DicomSettings", stored: Callable[["Event"], int] | None = None
+    archive: Archive, settings: "DicomSettings", on_store: Callable[["Event"], int] | None = None
 ) -> Iterator[Any]:
-    """An association for queries; with ``stored``, for the images that come back over it too.
+    """An association for queries; with ``on_store``, also for images by C-GET.
 
     Raises:
-        PacsError: there is none, or it breaks off.
+        PacsError: it cannot be opened, or breaks.
     """
     from pynetdicom import AE, build_context, build_role, evt  # noqa: PLC0415 - heavy
 
@@ -166,13 +165,13 @@ def open_association(
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = IDLE_TIMEOUT_S
     entity.connection_timeout = IDLE_TIMEOUT_S
     contexts = [build_context(query_model_uid(name)) for name in ("Find", "Move", "Get")]
-    classes = (*IMAGE_CLASSES, *KEY_OBJECT_CLASSES) if stored else ()
+    classes = (*IMAGE_CLASSES, *KEY_OBJECT_CLASSES) if on_store else ()
     contexts += [build_context(uid, syntax) for uid in classes for syntax in _SYNTAXES]
     handlers: list[Any] = [
         (evt.EVT_CONN_OPEN, lambda event: limit_bytes(event, MAX_BYTES + MESSAGE_OVERHEAD_BYTES))
     ]
-    if stored:
-        handlers.append((evt.EVT_C_STORE, stored))
+    if on_store:
+        handlers.append((evt.EVT_C_STORE, on_store))
     tls = tls_context(settings, server=False)
     link = entity.associate(
         archive.host,
@@ -196,7 +195,7 @@ def open_association(
                 "answers there, or it hangs up"
             )
         yield link
-    except (ValueError, RuntimeError) as error:  # of pynetdicom: no context, or it broke off
+    except (ValueError, RuntimeError) as error:  # from pynetdicom: no context, or it broke
         logger.debug("a DIMSE request failed", exc_info=error)
         raise PacsError(f"{archive.title} does not offer this service, or hung up") from None
     finally:
@@ -204,10 +203,10 @@ def open_association(
             link.release()
         else:
             link.abort()
-        if link.dul.socket and link.dul.socket.socket:  # pynetdicom forgets it after a hang-up
+        if link.dul.socket and link.dul.socket.socket:  # pynetdicom leaves it open on a hang-up
             link.dul.socket.socket.close()
 
 
 def query_model_uid(operation: str) -> str:
-    """The UID of a Study Root Query/Retrieve service (PS3.4 C.6.2)."""
+    """UID of a Study Root Query/Retrieve model (PS3.4 C.6.2): "Find", "Move" or "Get"."""
     return "1.2.840.10008.5.1.4.1.2.2." + {"Find": "1", "Move": "2", "Get": "3"}[operation]

@@ -1,7 +1,7 @@
-"""DICOMweb of ours: a day's studies, a study's images, a report back (QIDO, WADO, STOW-RS).
+"""DICOMweb client (PS3.18): lists a day's studies, fetches a study's images, stores a report.
 
-PS3.18. The client is dicomweb-client; owned here is what it leaves open: which instances are
-images, that what comes is what was asked for, and that a report is stored as what it is.
+On top of dicomweb-client: which instances are images, that the server sends what was requested, and
+that an unsigned report is not stored as verified.
 """
 
 import io
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MOST_INSTANCES = 1000  # of a study of chest X-rays; more is another kind of study
-_MOST_STUDIES = 1000  # of a day
-_RADIOGRAPHS = ("CR", "DX")
-_ATTEMPTS, _WAIT_MS = 3, 250  # milliseconds, doubled each time
+_MAX_INSTANCES = 1000  # per study; larger ones are not chest X-rays
+_MAX_STUDIES_PER_DAY = 1000
+_MODALITIES = ("CR", "DX")
+_MAX_ATTEMPTS, _FIRST_WAIT_MS = 3, 250  # the wait doubles each time
 _SR_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.88.11": "Basic Text SR",
     "1.2.840.10008.5.1.4.1.1.88.22": "Enhanced SR",
@@ -36,77 +36,79 @@ _SR_CLASSES = {
 
 
 def fetch_study(url: str, study_uid: str, folder: Path) -> tuple[list[Path], list[str]]:
-    """Fetch all images of a study, and notes about them, as they are stored, one at a time.
+    """Fetch the images and Key Object Selections of a study, in their stored transfer syntax.
 
     Args:
-        url: of the DICOMweb service, as ``https://server/dicom-web``.
+        url: of the DICOMweb service, such as ``https://server/dicom-web``.
         study_uid: StudyInstanceUID.
-        folder: where they are put, in place of those that are there already.
+        folder: inbox; images that are already there are replaced.
 
     Returns:
-        Where they lie, and a sentence for each that did not come.
+        Paths of the images, and a sentence for each that could not be fetched.
 
     Raises:
-        PacsError: the server cannot be asked, or does not know the study.
-        OutputError: the disk refuses.
+        PacsError: the server does not answer, or does not know the study.
+        OutputError: the folder cannot be written.
     """
     check_uid(study_uid)
     open_inbox(folder)
-    came, problems = [], []
+    paths, problems = [], []
     with _client(url) as client:
-        listed = list(_instances(client, study_uid))
-        wanted = [one for one in listed if one["class"] in (*IMAGE_CLASSES, *KEY_OBJECT_CLASSES)]
-        for number, one in enumerate(wanted, 1):
+        instances = list(_instances(client, study_uid))
+        classes = (*IMAGE_CLASSES, *KEY_OBJECT_CLASSES)
+        wanted = [instance for instance in instances if instance["class"] in classes]
+        for number, instance in enumerate(wanted, 1):
+            uid = instance["instance"]
             try:
-                data = _retrieve(client, study_uid, one)
+                data = _retrieve(client, study_uid, instance)
                 with explain_disk_errors(folder):
-                    path = write_image(
-                        folder, data, instance_uid=one["instance"], study_uid=study_uid
-                    )
-                came.append(path)
+                    paths.append(write_image(folder, data, instance_uid=uid, study_uid=study_uid))
             except PacsError as error:
                 problems.append(f"object {number} of {len(wanted)}: {error}")
-    if not listed:
+    if not instances:
         raise PacsError("the DICOMweb server has no instance of this study")
-    logger.info("fetched %d images, %d failed", len(came), len(problems))
-    return came, problems
+    logger.info("fetched %d images, %d failed", len(paths), len(problems))
+    return paths, problems
 
 
 def find_studies_of_day(url: str, day: date) -> dict[str, int]:
-    """The radiographs of a day: StudyInstanceUID, and how many instances it has (0: not told).
+    """Radiographic studies of a day: StudyInstanceUID -> number of instances, 0 if unknown.
 
     Raises:
-        PacsError: the server cannot be asked.
+        PacsError: the server does not answer.
     """
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     with _client(url) as client, as_pacs_error():
-        for modality in _RADIOGRAPHS:
+        for modality in _MODALITIES:
             filters = {"StudyDate": f"{day:%Y%m%d}", "ModalitiesInStudy": modality}
-            for one in client.search_for_studies(search_filters=filters, limit=_MOST_STUDIES):
-                count = one.get("00201208", {}).get("Value", [0])[0]
-                found[str(one["0020000D"]["Value"][0])] = int(count)
-    return found
+            studies = client.search_for_studies(search_filters=filters, limit=_MAX_STUDIES_PER_DAY)
+            for study in studies:
+                count = study.get("00201208", {}).get("Value", [0])[0]
+                counts[str(study["0020000D"]["Value"][0])] = int(count)
+    return counts
 
 
 def store_report(url: str, report: Path) -> tuple[str, str]:
-    """Store a structured report, and see that the server says it has it.
+    """Store a structured report and check the server's confirmation.
 
     Args:
         url: as for `fetch_study`.
-        report: a DICOM SR file, as `rag.export.dicom_sr` makes them.
+        report: a DICOM SR file, such as `rag.export.dicom_sr` makes.
 
     Returns:
         Its completion and verification flags (PS3.3 C.17.2).
 
     Raises:
-        PacsError: the file is no report, or claims more than it holds; the server refuses.
+        PacsError: the file is not a report, its flags do not fit its observers, or the server
+            refuses it.
     """
     document = _read_report(report)
     with _client(url) as client, as_pacs_error():
         answer = client.store_instances([document])
-    taken = {str(one.get("ReferencedSOPInstanceUID")) for one in _items(answer, "ReferencedSOP")}
-    failed = _items(answer, "FailedSOP")
-    if failed or str(document.SOPInstanceUID) not in taken:
+    stored = answer.get("ReferencedSOPSequence") or []
+    stored_uids = {str(item.get("ReferencedSOPInstanceUID")) for item in stored}
+    failed = answer.get("FailedSOPSequence") or []
+    if failed or str(document.SOPInstanceUID) not in stored_uids:
         reason = failed[0].get("FailureReason") if failed else None
         why = f"reason 0x{int(reason):04X} of PS3.18 Table I.2-2" if reason else "it does not say"
         raise PacsError(f"the DICOMweb server did not take the report: {why}")
@@ -117,7 +119,7 @@ def store_report(url: str, report: Path) -> tuple[str, str]:
 @contextmanager
 def _client(url: str) -> Iterator["DICOMwebClient"]:
     silence_logger("dicomweb_client")
-    with warnings.catch_warnings():  # it imports what pydicom 4 will not have
+    with warnings.catch_warnings():  # it imports what pydicom 4 removes
         warnings.filterwarnings("ignore", "get_frame_offsets", DeprecationWarning)
         from dicomweb_client import DICOMwebClient  # noqa: PLC0415 - pydicom, requests
     with open_session(url) as session:
@@ -125,46 +127,48 @@ def _client(url: str) -> Iterator["DICOMwebClient"]:
             client = DICOMwebClient(url.rstrip("/"), session=session)
         except ValueError as error:
             raise PacsError("a DICOMweb URL looks like https://server/dicom-web") from error
-        client.set_http_retry_params(max_attempts=_ATTEMPTS, wait_exponential_multiplier=_WAIT_MS)
+        client.set_http_retry_params(
+            max_attempts=_MAX_ATTEMPTS, wait_exponential_multiplier=_FIRST_WAIT_MS
+        )
         yield client
 
 
 def _instances(client: "DICOMwebClient", study_uid: str) -> Iterator[dict[str, str]]:
-    """All instances of a study, page by page; a server that repeats itself is not asked again."""
+    """All instances of a study, page by page, until a page has nothing new."""
     seen: set[str] = set()
-    while len(seen) < _MOST_INSTANCES:
+    while len(seen) < _MAX_INSTANCES:
         with as_pacs_error():
             page = client.search_for_instances(study_uid, offset=len(seen) or None)
-            found = [_named(one) for one in page]
-        new = [one for one in found if one["instance"] not in seen]
+            instances = [_instance_ids(instance) for instance in page]
+        new = [instance for instance in instances if instance["instance"] not in seen]
         if not new:
             return
-        seen.update(one["instance"] for one in new)
+        seen.update(instance["instance"] for instance in new)
         yield from new
-    raise PacsError(f"the study has more than {_MOST_INSTANCES} instances: no study of images")
+    raise PacsError(f"the study has more than {_MAX_INSTANCES} instances: not a chest X-ray study")
 
 
-def _named(instance: dict[str, Any]) -> dict[str, str]:
+def _instance_ids(instance: dict[str, Any]) -> dict[str, str]:
     tags = {"class": "00080016", "instance": "00080018", "series": "0020000E"}
     return {name: str(instance[tag]["Value"][0]) for name, tag in tags.items()}
 
 
-def _retrieve(client: "DICOMwebClient", study_uid: str, one: dict[str, str]) -> bytes:
-    """One instance in the transfer syntax it is stored in, as a DICOM file."""
+def _retrieve(client: "DICOMwebClient", study_uid: str, instance: dict[str, str]) -> bytes:
+    """An instance in its stored transfer syntax, as a DICOM file."""
     with as_pacs_error():
-        dataset = client.retrieve_instance(study_uid, one["series"], one["instance"])
-        if str(dataset.SOPInstanceUID) != one["instance"]:
-            raise PacsError("the server sent another image than the one that was asked for")
+        dataset = client.retrieve_instance(study_uid, instance["series"], instance["instance"])
+        if str(dataset.SOPInstanceUID) != instance["instance"]:
+            raise PacsError("the server sent another image than the one requested")
         buffer = io.BytesIO()
         dataset.save_as(buffer, enforce_file_format=True)
         return buffer.getvalue()
 
 
 def _read_report(path: Path) -> "Dataset":
-    """A report as a dataset.
+    """Read a structured report.
 
     Raises:
-        PacsError: it is none; or it says it was verified, and not by whom.
+        PacsError: it is not one, or its flags do not fit its verifying observers.
     """
     from pydicom import dcmread  # noqa: PLC0415 - heavy
 
@@ -177,20 +181,16 @@ def _read_report(path: Path) -> "Dataset":
         raise PacsError(f"{path} cannot be opened: {error.strerror}") from None
     except Exception as error:
         logger.debug("no report", exc_info=error)
-        raise PacsError(f"{path} is no DICOM structured report") from None
+        raise PacsError(f"{path} is not a DICOM structured report") from None
     if kind not in _SR_CLASSES:
         raise PacsError(
-            f"{path} is no structured report ({', '.join(_SR_CLASSES.values())}): nothing else is "
-            "sent from here"
+            f"{path} is not a structured report ({', '.join(_SR_CLASSES.values())}): nothing else "
+            "is sent"
         )
     signed = bool(document.get("VerifyingObserverSequence"))
     if signed != (flags[1] == "VERIFIED") or (not signed and flags[0] != "PARTIAL"):
         raise PacsError(
-            f"{path} says {flags[0]}, {flags[1]} and {'names' if signed else 'does not name'} who "
+            f"{path} is {flags[0]} and {flags[1]} but {'names' if signed else 'does not name'} who "
             "verified it: an unsigned draft is PARTIAL and UNVERIFIED"
         )
     return document
-
-
-def _items(answer: "Dataset", what: str) -> list["Dataset"]:
-    return list(answer.get(f"{what}Sequence") or [])

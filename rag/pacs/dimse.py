@@ -1,13 +1,13 @@
-"""DIMSE, our side of it: find studies (C-FIND), fetch images (C-GET or C-MOVE); PS3.4 Annex C.
+"""DIMSE client (PS3.4 Annex C): finds studies (C-FIND), fetches images (C-GET or C-MOVE).
 
-The protocol is pynetdicom's; owned here is what is asked for: a study and the earlier chest X-rays
-of the very same patient, series by series, and no other patient's whatever an archive answers.
+On top of pynetdicom: which studies are priors of the same patient, checked again in the answers,
+and fetching series by series.
 """
 
 import logging
 import re
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -35,22 +35,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MOST_ANSWERS = 1000
-_PENDING, _DONE, _WITH_FAILURES = (0xFF00, 0xFF01), 0x0000, 0xB000
-_CHEST = {"CR", "DX", "RG"}
+_MAX_ANSWERS = 1000
+_PENDING, _SUCCESS, _WITH_FAILURES = (0xFF00, 0xFF01), 0x0000, 0xB000
+_PRIOR_MODALITIES = {"CR", "DX", "RG"}
 """Modalities of a prior."""
 _NOT_IMAGES = {"SR", "PR", "DOC", "AU"}
-"""Modalities of series that stay where they are."""
+"""Modalities of series that are not fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundStudy:
-    """A study that an archive has. Names a patient: for who asked alone.
+    """A study in an archive. Identifies a patient: never log it.
 
     Attributes:
-        uid, patient_id, issuer: StudyInstanceUID, PatientID and who gave it, empty if unknown.
+        uid: StudyInstanceUID.
+        patient_id, issuer: PatientID and IssuerOfPatientID; empty if unknown.
         taken_at: StudyDate and StudyTime, digits.
-        modalities: of its series, empty if the archive does not say.
+        modalities: of its series; empty if unknown.
         description: StudyDescription.
     """
 
@@ -71,41 +72,41 @@ def find_studies(
     accession: str = "",
     date: str = "",
 ) -> list[FoundStudy]:
-    """Studies by any of these, as the archive lists them.
+    """Studies that match all given keys, in the archive's order.
 
     Args:
-        archive: whom to ask.
+        archive: the peer.
         settings: our AE title, TLS.
         study_uid: StudyInstanceUID.
-        patient_id: PatientID, whole.
-        accession: AccessionNumber, whole.
-        date: StudyDate, or a range as ``20260101-20260131``.
+        patient_id: PatientID.
+        accession: AccessionNumber.
+        date: StudyDate, or a range such as ``20260101-20260131``.
 
     Raises:
-        PacsError: nothing is asked for, or the archive does not answer.
+        PacsError: no key is given, or one has wildcards; or the archive does not answer.
     """
-    wanted = {
+    keys = {
         "StudyInstanceUID": study_uid and check_uid(study_uid),
         "PatientID": patient_id,
         "AccessionNumber": accession,
         "StudyDate": date,
     }
-    if not any(wanted.values()) or re.search(r"[*?\\]", "".join(wanted.values())):
+    if not any(keys.values()) or re.search(r"[*?\\]", "".join(keys.values())):
         raise PacsError("name a study, a patient, an accession number or a date, without wildcards")
-    more = ("IssuerOfPatientID", "StudyTime", "ModalitiesInStudy", "StudyDescription")
+    returned = ("IssuerOfPatientID", "StudyTime", "ModalitiesInStudy", "StudyDescription")
     with open_association(archive, settings) as link:
-        answers = _find(link, _query("STUDY", **dict.fromkeys(more, ""), **wanted))
+        answers = _find(link, _query("STUDY", **dict.fromkeys(returned, ""), **keys))
     return [
         FoundStudy(
-            uid=str(each.StudyInstanceUID),
-            patient_id=_text(each, "PatientID"),
-            issuer=_text(each, "IssuerOfPatientID"),
-            taken_at=_text(each, "StudyDate") + _text(each, "StudyTime"),
-            modalities=tuple(filter(None, _text(each, "ModalitiesInStudy").split("\\"))),
-            description=_text(each, "StudyDescription"),
+            uid=str(answer.StudyInstanceUID),
+            patient_id=_text(answer, "PatientID"),
+            issuer=_text(answer, "IssuerOfPatientID"),
+            taken_at=_text(answer, "StudyDate") + _text(answer, "StudyTime"),
+            modalities=tuple(filter(None, _text(answer, "ModalitiesInStudy").split("\\"))),
+            description=_text(answer, "StudyDescription"),
         )
-        for each in answers
-        if not patient_id or _text(each, "PatientID") == patient_id
+        for answer in answers
+        if not patient_id or _text(answer, "PatientID") == patient_id
     ]
 
 
@@ -119,20 +120,20 @@ def find_priors(
     """
     if not study.patient_id or not study.taken_at:
         raise PacsError("the study has no PatientID or no StudyDate: its priors cannot be known")
-    earlier = [
-        each
-        for each in find_studies(archive, settings, patient_id=study.patient_id)
-        if each.issuer == study.issuer
-        and _is_earlier(each.taken_at, study.taken_at)
-        and (not each.modalities or _CHEST & set(each.modalities))
+    priors = [
+        other
+        for other in find_studies(archive, settings, patient_id=study.patient_id)
+        if other.issuer == study.issuer
+        and _is_earlier(other.taken_at, study.taken_at)
+        and (not other.modalities or _PRIOR_MODALITIES & set(other.modalities))
     ]
-    return sorted(earlier, key=lambda each: each.taken_at, reverse=True)[:limit]
+    return sorted(priors, key=lambda prior: prior.taken_at, reverse=True)[:limit]
 
 
-def _is_earlier(taken_at: str, than: str) -> bool:
-    """By date, and by time where both have one: a date alone is not before a time of that day."""
-    (day, time), (its_day, its_time) = ((at[:8], at[8:]) for at in (taken_at, than))
-    return "" < day < its_day or (day == its_day and "" < time < its_time)
+def _is_earlier(a: str, b: str) -> bool:
+    """Compare dates, and times if both have one: a date alone is not before a time of that day."""
+    (day_a, time_a), (day_b, time_b) = ((taken_at[:8], taken_at[8:]) for taken_at in (a, b))
+    return "" < day_a < day_b or (day_a == day_b and "" < time_a < time_b)
 
 
 def fetch_images(
@@ -143,74 +144,69 @@ def fetch_images(
     *,
     move_to: tuple[str, int] | None = None,
 ) -> tuple[list[Path], list[str]]:
-    """Fetch the images of studies, as they are stored.
+    """Fetch the images of studies, in their stored transfer syntax.
 
     Args:
-        archive: whom to ask.
+        archive: the peer.
         settings: our AE title, TLS.
         study_uids: StudyInstanceUIDs.
-        folder: where the images are put (`rag.pacs.inbox`).
-        move_to: address and port at which the archive, which must know them, reaches us: C-MOVE.
-            None: C-GET, which needs no way back.
+        folder: inbox (`rag.pacs.inbox`).
+        move_to: our address and port, known to the archive, for C-MOVE; None for C-GET.
 
     Returns:
-        The images that came now, and a sentence for each series that did not come whole.
+        The images fetched, and a sentence for each series that is incomplete.
 
     Raises:
         PacsError: the archive does not answer.
-        OutputError: the disk refuses.
+        OutputError: the folder cannot be written.
     """
     problems = []
     folders = [folder / pseudonym(uid) for uid in study_uids]
-    before = _written(folders)
-    with ExitStack() as running:
+    before = _images_in(folders)
+    with ExitStack() as stack:
+        fetch: Callable[[Archive, DicomSettings, Dataset], str]
         if move_to is None:
             open_inbox(folder)
+            fetch = partial(_get, folder=folder)
         else:
             host, port = move_to
-            senders = _senders(archive)
-            running.enter_context(
-                run_receiver(folder, settings, senders=senders, host=host, port=port)
+            receiver = run_receiver(
+                folder, settings, senders=_as_senders(archive), host=host, port=port
             )
-        fetch = partial(_get, folder=folder) if move_to is None else _move
-        for uid in study_uids:
+            stack.enter_context(receiver)
+            fetch = _move
+        for study_uid in study_uids:
+            query = partial(_query, "SERIES", StudyInstanceUID=check_uid(study_uid))
             with open_association(archive, settings) as link:
-                series = _find(
-                    link,
-                    _query(
-                        "SERIES", StudyInstanceUID=check_uid(uid), SeriesInstanceUID="", Modality=""
-                    ),
-                )
-            images = [each for each in series if _text(each, "Modality") not in _NOT_IMAGES]
-            for number, each in enumerate(images, 1):
-                query = _query(
-                    "SERIES", StudyInstanceUID=uid, SeriesInstanceUID=str(each.SeriesInstanceUID)
-                )
-                if problem := fetch(archive, settings, query):
-                    problems.append(f"series {number} of {len(images)}: {problem}")
-    return sorted(path for path, _ in _written(folders) - before), problems
+                series = _find(link, query(SeriesInstanceUID="", Modality=""))
+            images = [one for one in series if _text(one, "Modality") not in _NOT_IMAGES]
+            uids = [str(one.SeriesInstanceUID) for one in images]
+            for number, uid in enumerate(uids, 1):
+                if problem := fetch(archive, settings, query(SeriesInstanceUID=uid)):
+                    problems.append(f"series {number} of {len(uids)}: {problem}")
+    return sorted(path for path, _ in _images_in(folders) - before), problems
 
 
-def _written(folders: Sequence[Path]) -> set[tuple[Path, int]]:
-    """Images in folders, and when each was written."""
+def _images_in(folders: Sequence[Path]) -> set[tuple[Path, int]]:
+    """Images in folders, with their modification times in ns."""
     images = [path for folder in folders for path in folder.glob("*.dcm")]
     return {(path, path.stat().st_mtime_ns) for path in images}
 
 
 def _get(archive: Archive, settings: "DicomSettings", query: "Dataset", *, folder: Path) -> str:
-    """Fetch a series by C-GET; what went wrong."""
+    """Fetch a series by C-GET; returns the problem, if any."""
 
-    def stored(event: "Event") -> int:
+    def on_store(event: "Event") -> int:
         status = store_image(folder, event, study_uid=str(query.StudyInstanceUID))[1]
         limit_bytes(event, MAX_BYTES + MESSAGE_OVERHEAD_BYTES)
         return status
 
-    with open_association(archive, settings, stored) as link:
+    with open_association(archive, settings, on_store) as link:
         return _problem(link.send_c_get(query, query_model_uid("Get")))
 
 
 def _move(archive: Archive, settings: "DicomSettings", query: "Dataset") -> str:
-    """Have a series sent to us; what went wrong."""
+    """Have a series sent to us by C-MOVE; returns the problem, if any."""
     with open_association(archive, settings) as link:
         return _problem(link.send_c_move(query, settings.ae_title, query_model_uid("Move")))
 
@@ -230,17 +226,17 @@ def _find(link: Any, query: "Dataset") -> "list[Dataset]":
     for status, answer in link.send_c_find(query, query_model_uid("Find")):
         if status.get("Status") in _PENDING and answer is not None:
             found.append(answer)
-        elif status.get("Status") != _DONE:
+        elif status.get("Status") != _SUCCESS:
             raise PacsError(f"the archive did not answer the query: {_reason(status)}")
-        if len(found) > _MOST_ANSWERS:
-            raise PacsError(f"the archive has more than {_MOST_ANSWERS} answers: ask for less")
+        if len(found) > _MAX_ANSWERS:
+            raise PacsError(f"the archive has more than {_MAX_ANSWERS} answers: ask for less")
     return found
 
 
 def _problem(responses: "Iterable[tuple[Dataset, Dataset | None]]") -> str:
-    """What went wrong with a retrieval; empty if it all came."""
+    """Why a retrieval is incomplete; empty if it is complete."""
     *_, (status, _) = responses
-    if status.get("Status") == _DONE:
+    if status.get("Status") == _SUCCESS:
         return ""
     failed = status.get("NumberOfFailedSuboperations")
     if status.get("Status") == _WITH_FAILURES and failed:
@@ -258,17 +254,17 @@ def _reason(status: "Dataset") -> str:
     return f"status 0x{code:04X} {words}".rstrip()
 
 
-def _senders(archive: Archive) -> list[str]:
-    """An archive as who may send: its title from its addresses."""
+def _as_senders(archive: Archive) -> list[str]:
+    """An archive as allowed senders: its title at each of its addresses."""
     try:
-        found = socket.getaddrinfo(archive.host, None, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(archive.host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise PacsError(f"there is no host {archive.host}") from error
-    addresses = {str(address[0]).partition("%")[0] for *_, address in found}
-    return [f"{archive.title}@{each}" for each in addresses]
+    addresses = {str(address[0]).partition("%")[0] for *_, address in infos}
+    return [f"{archive.title}@{address}" for address in addresses]
 
 
 def _text(answer: "Dataset", keyword: str) -> str:
     value = answer.get(keyword)
     values = [value] if isinstance(value, str) or value is None else list(value)
-    return "\\".join(str(each or "").strip() for each in values)
+    return "\\".join(str(item or "").strip() for item in values)

@@ -1,9 +1,8 @@
-"""An HTTP session that a hostile or broken server cannot use against us.
+"""HTTP sessions with limits for hostile or broken servers.
 
-Owns the limits: how much of an answer is read, how long one waits, that nobody is followed
-elsewhere, and that credentials and reports go over the wire in the clear to this machine only.
-Name and password come from ``~/.netrc`` (requests reads it), a bearer token from the environment:
-a command line is seen by every user of the machine.
+Limits the length of a response and the waiting time, follows no redirect, and refuses plain http
+except to this machine. Name and password come from ``~/.netrc`` (read by requests), a bearer token
+from the environment, because other users of the machine can see a command line.
 """
 
 import ipaddress
@@ -25,23 +24,23 @@ from rag.pacs import PacsError
 logger = logging.getLogger(__name__)
 
 TOKEN_VARIABLE = "CXR_RAG_DICOMWEB_TOKEN"  # noqa: S105 - the variable's name
-_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
-_SLACK = 1 << 20  # of the multipart envelope around an image
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 60.0
+_ENVELOPE_BYTES = 1 << 20  # multipart headers around an image
 
 
 class _TooLongError(requests.RequestException):
-    """The answer is longer than the largest image."""
+    """The response is longer than the largest image."""
 
 
 class _BoundedAdapter(HTTPAdapter):
     def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
-        """An answer that was read whole, after decompression: a small body may unpack to much."""
-        kwargs |= {"timeout": (_CONNECT_SECONDS, _READ_SECONDS), "stream": True}
+        """Read the whole response, counting bytes after decompression."""
+        kwargs |= {"timeout": (_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S), "stream": True}
         response = super().send(request, *args, **kwargs)
         body = bytearray()
         for chunk in response.iter_content(1 << 16):
             body += chunk
-            if len(body) > MAX_BYTES + _SLACK:
+            if len(body) > MAX_BYTES + _ENVELOPE_BYTES:
                 response.close()
                 raise _TooLongError
         response._content = bytes(body)
@@ -52,9 +51,9 @@ def open_session(url: str) -> requests.Session:
     """A session for one server.
 
     Raises:
-        PacsError: the URL is none that patients' data may be sent to.
+        PacsError: patients' data may not be sent to this URL.
     """
-    _check(url)
+    _check_url(url)
     session = requests.Session()
     session.max_redirects = 0
     for scheme in ("http://", "https://"):
@@ -66,26 +65,26 @@ def open_session(url: str) -> requests.Session:
 
 @contextmanager
 def as_pacs_error() -> Iterator[None]:
-    """Whatever client and server do becomes one error, without its URL, which names the study."""
+    """Turn any error into a `PacsError` without the URL, which names the study."""
     try:
         yield
     except PacsError:
         raise
     except Exception as error:
         logger.debug("a DICOMweb request failed", exc_info=error)
-        raise PacsError(f"the DICOMweb server failed: {_meaning(error)}") from None
+        raise PacsError(f"the DICOMweb server failed: {_explain(error)}") from None
 
 
-def _meaning(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     if isinstance(error, _TooLongError):
         words = f"its answer is longer than {MAX_BYTES >> 20} MB, the largest image"
     elif isinstance(error, requests.TooManyRedirects):
         words = "it redirects to another address: give that URL if you trust it"
     elif isinstance(error, requests.HTTPError) and error.response is not None:
-        status = error.response.status_code  # its own words may name the study, or anybody
+        status = error.response.status_code  # the reason phrase may name the study
         words = f"it answers with HTTP status {status} {responses.get(status, '')}".rstrip()
         if status == HTTPStatus.UNAUTHORIZED:
-            words += f": it wants a name and password (~/.netrc) or a token ({TOKEN_VARIABLE})"
+            words += f": it needs a name and password (~/.netrc) or a token ({TOKEN_VARIABLE})"
     elif isinstance(error, requests.exceptions.SSLError):
         words = "its certificate is not trusted: set REQUESTS_CA_BUNDLE to your hospital's"
     elif isinstance(error, requests.Timeout):
@@ -97,20 +96,20 @@ def _meaning(error: Exception) -> str:
     return words
 
 
-def _check(url: str) -> None:
+def _check_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PacsError("a DICOMweb URL looks like https://server/dicom-web")
     if parts.username or parts.password:
-        raise PacsError("a password in a URL is seen by others: write it into ~/.netrc")
-    if parts.scheme == "http" and not _is_this_machine(parts.hostname):
+        raise PacsError("others can see a password in a URL: write it into ~/.netrc")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise PacsError(
             f"http:// to {parts.hostname} would send patients' data in the clear: use https://, or "
             "a tunnel that ends on this machine"
         )
 
 
-def _is_this_machine(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,9 +1,8 @@
-"""Where images from the network are put: a folder a study, a file an image, names of our own.
+"""The folder for images from the network: one folder per study, one file per image.
 
-Owns the names and the writing. A name is a digest of the UID it stands for, never a text from the
-wire, so that no sender chooses a path, and an image that is sent twice is one file: the one that
-came last, because archives correct an image by sending it again. A file is whole or not there.
-Files and folders are for their owner alone (0600, 0700).
+File names are digests of UIDs, so that no sender can choose a path. An image that is sent again
+replaces the earlier file, because archives correct images this way. Files are written atomically,
+with mode 0600 in folders of mode 0700.
 """
 
 import errno
@@ -31,26 +30,26 @@ IMAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.7.3",
     "1.2.840.10008.5.1.4.1.1.7.4",
 )
-"""SOP classes that a chest X-ray can be (PS3.4 B.5); nothing else is fetched or received."""
+"""SOP classes of chest X-rays (PS3.4 B.5); no other images are fetched or received."""
 
 KEY_OBJECT_CLASSES = ("1.2.840.10008.5.1.4.1.1.88.59",)
-"""Key Object Selection: by it a department takes an image out of use (`rag.batch.grouping`)."""
+"""Key Object Selection, which can reject an image (`rag.batch.grouping`)."""
 
 MIN_FREE_BYTES = 256 * 1024 * 1024
-"""Bytes of the disk that are left alone: whoever shares it must still be able to write."""
+"""Disk space that is left for others."""
 
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
 def open_inbox(folder: Path) -> None:
-    """Make the folder, and delete what a kill left half written in it.
+    """Create the folder, and delete files that were left incomplete by a kill.
 
     Raises:
-        OutputError: the disk refuses.
+        OutputError: it cannot be written.
     """
     with explain_disk_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _filing(folder):
+        with _write_lock(folder):
             for part in folder.glob("*/.*.new"):
                 part.unlink(missing_ok=True)
 
@@ -63,55 +62,54 @@ def write_image(
     study_uid: str = "",
     min_free_bytes: int = MIN_FREE_BYTES,
 ) -> Path:
-    """Write an image, in place of an earlier one of the same UID in whatever study.
+    """Write an image, replacing an earlier one of the same UID in any study.
 
     Args:
-        folder: of `open_inbox`.
+        folder: inbox.
         data: a DICOM file.
-        instance_uid: SOPInstanceUID that was announced.
-        study_uid: StudyInstanceUID that was asked for; empty takes the image's own.
-        min_free_bytes: bytes that stay free on the disk.
+        instance_uid: announced SOPInstanceUID.
+        study_uid: requested StudyInstanceUID; empty for any.
+        min_free_bytes: disk space that must stay free.
 
     Returns:
-        Its path, which holds nothing of the image's header.
+        Its path, which contains nothing from the header.
 
     Raises:
-        PacsError: this is no DICOM file with a study, or one of another study.
-        OSError: the disk is full, or refuses; nothing is left of the image, and an earlier one
-            stays.
+        PacsError: not a DICOM file with a study, or of another study.
+        OSError: the disk is full or cannot be written; an earlier image is kept.
     """
     study = study_uid_of(data)
     if study_uid and study != study_uid:
-        raise PacsError("the image is of another study than the one that was asked for")
+        raise PacsError("the image is of another study than the one requested")
     name = hashlib.sha256(f"cxr-rag image {instance_uid}".encode()).hexdigest()[:20]
     path = folder / pseudonym(study) / f"{name}.dcm"
     if shutil.disk_usage(folder).free < len(data) + min_free_bytes:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    with _filing(folder):
+    with _write_lock(folder):
         write_bytes_atomic(path, data, mode=0o600)
         for earlier in folder.glob(f"*/{path.name}"):
-            if earlier != path:  # it was filed in a wrong study before
+            if earlier != path:  # it was in a wrong study before
                 earlier.unlink(missing_ok=True)
     return path
 
 
-def _filing(folder: Path) -> AbstractContextManager[object]:
-    """One at a time: two senders may send the same image, also to two processes of ours."""
+def _write_lock(folder: Path) -> AbstractContextManager[object]:
+    """Two senders, or two processes of ours, may write the same image."""
     from filelock import FileLock  # noqa: PLC0415 - imports asyncio
 
     return FileLock(folder / ".filing.lock", mode=0o600)
 
 
 def check_uid(uid: str) -> str:
-    """The UID, if it is one (PS3.5 9.1).
+    """Return the UID if it is valid (PS3.5 9.1).
 
     Raises:
-        PacsError: it holds something else than digits and dots, or too much.
+        PacsError: it is not.
     """
     if not _UID.fullmatch(uid):
         raise PacsError(
-            "this is no UID: it has up to 64 digits and dots, as StudyInstanceUID (0020,000D)"
+            "not a valid UID: give the StudyInstanceUID (0020,000D), up to 64 digits and dots"
         )
     return uid
 
@@ -120,12 +118,12 @@ def study_uid_of(data: bytes) -> str:
     """StudyInstanceUID of a DICOM file.
 
     Raises:
-        PacsError: it is none, or has none.
+        PacsError: it is not one, or has none.
     """
     try:
-        facts = read_image_info(data)
+        info = read_image_info(data)
     except ImageReadError as error:
         raise PacsError(f"what was sent cannot be read: {error.reason.value}") from None
-    if facts.format is not ImageFormat.DICOM or not facts.study_uid:
-        raise PacsError("what was sent is no DICOM file with a StudyInstanceUID (0020,000D)")
-    return facts.study_uid
+    if info.format is not ImageFormat.DICOM or not info.study_uid:
+        raise PacsError("what was sent is not a DICOM file with a StudyInstanceUID (0020,000D)")
+    return info.study_uid

@@ -1,8 +1,7 @@
-"""Receives images by C-STORE (PS3.4 Annex B), from those who are on a list and nobody else.
+"""Receives images by C-STORE (PS3.4 Annex B) from allowed senders.
 
-The protocol is pynetdicom; owned here is who may send, how much, and what each failure is answered
-with. AE titles are no passwords: the list keeps strays out, TLS or a network of one's own keeps
-attackers out.
+On top of pynetdicom: who may send, how much, and the status of each failure. AE titles are not
+passwords: against attackers use TLS or a separate network.
 """
 
 import errno
@@ -44,23 +43,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_ASSOCIATIONS = 4
-"""Senders at one time; each may hold two or three times ``max_bytes`` of memory."""
+"""Each may need two or three times ``max_bytes`` of memory."""
 
 _SUCCESS, _NO_ROOM, _NOT_UNDERSTOOD, _FAILED = 0x0000, 0xA700, 0xC000, 0x0110  # PS3.4 Table B.2-1
 
 
 @dataclass(slots=True)
 class Receiver:
-    """A receiver that runs; its methods are called from many threads.
+    """A running receiver; its methods are called from many threads.
 
     Attributes:
-        folder: where images are put.
+        folder: inbox.
         senders: who may send.
         max_bytes: of one image.
-        min_free_bytes: bytes that stay free on the disk.
+        min_free_bytes: disk space that must stay free.
         port: where it listens.
-        counts: what happened so far: ``stored``, ``refused address``, ``refused title``,
-            ``no room``, ``not understood``, ``broken connection``, ``failed``.
+        counts: number of ``stored``, ``refused address``, ``refused title``, ``no room``, ``not
+            understood``, ``broken connection`` and ``failed`` so far.
     """
 
     folder: Path
@@ -72,29 +71,27 @@ class Receiver:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, outcome: str) -> None:
-        """Count one."""
+        """Count and log an outcome."""
         with self._lock:
             self.counts[outcome] += 1
         logger.info("receiver: %s", outcome)
 
     def on_connect(self, event: "Event") -> None:
-        """Nothing was read yet."""
+        """Limit a new connection before anything is read."""
         limit_bytes(event, self.max_bytes + MESSAGE_OVERHEAD_BYTES)
 
     def on_request(self, event: "Event") -> None:
-        """The title belongs to the address, not only to somebody on the list."""
-        asking = event.assoc.requestor
-        title = str(getattr(asking.primitive, "calling_ae_title", "")).strip()
-        if not any(
-            sender.title == title and sender.matches_address(asking.address)
-            for sender in self.senders
-        ):
+        """Reject an association whose AE title is not allowed at its address."""
+        requestor = event.assoc.requestor
+        title = str(getattr(requestor.primitive, "calling_ae_title", "")).strip()
+        allowed = [sender for sender in self.senders if sender.title == title]
+        if not any(sender.matches_address(requestor.address) for sender in allowed):
             self.count("refused title")
             event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # calling AE title not recognised
             event.assoc.kill()  # waits until the rejection is sent, as pynetdicom's own do
 
     def on_store(self, event: "Event") -> int:
-        """An image came whole."""
+        """Store a complete image, and reset the limit for the next."""
         outcome, status = store_image(self.folder, event, min_free_bytes=self.min_free_bytes)
         self.count(outcome)
         limit_bytes(event, self.max_bytes + MESSAGE_OVERHEAD_BYTES)
@@ -113,21 +110,21 @@ def run_receiver(
     min_free_bytes: int = MIN_FREE_BYTES,
     idle_timeout_s: float = IDLE_TIMEOUT_S,
 ) -> Iterator[Receiver]:
-    """Receive images into a folder for as long as the block runs.
+    """Receive images into a folder while the block runs.
 
     Args:
-        folder: where they are put; one receiver a folder.
-        settings: our AE title: who calls another is refused; TLS: who does not speak it, or shows
-            no certificate, is cut off; and who may send.
-        senders: who may send besides, each ``TITLE@ADDRESS``.
-        host: address to listen at; by default this machine's own, which nobody else reaches.
+        folder: inbox; only one receiver may use it.
+        settings: our AE title, TLS, and who may send. Calls to another title, or without a
+            certificate where TLS is set, are refused.
+        senders: who else may send, each ``TITLE@ADDRESS``.
+        host: address to listen at; by default only this machine can connect.
         port: 0 takes a free one.
-        max_bytes: of one image; who sends more is cut off.
-        min_free_bytes: bytes that stay free on the disk.
-        idle_timeout_s: after which a connection is given up.
+        max_bytes: of one image; a larger one ends the connection.
+        min_free_bytes: disk space that must stay free.
+        idle_timeout_s: after which a silent connection is closed.
 
     Raises:
-        UsageError: a sender or our title is not written as it should be.
+        UsageError: a sender or our title is invalid.
         PacsError: nobody may send, the port is taken, or another receiver has the folder.
         OutputError: the folder cannot be written.
     """
@@ -158,12 +155,12 @@ def run_receiver(
             raise PacsError(
                 f"cannot listen at {host} port {port}: {error.strerror}; choose another --port"
             ) from error
-        entity._servers.append(server)  # as start_server does: shutdown ends what is listed
+        entity._servers.append(server)  # as start_server does, for shutdown
         thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
         thread.start()
-        # around the end too: who was turned away and has not hung up yet is aborted by it, which
-        # pynetdicom's state machine does not know and dies of
-        with _broken_connections_counted(receiver):
+        # also around the shutdown: it aborts rejected peers that have not hung up yet, on which
+        # pynetdicom's state machine fails
+        with _count_broken_connections(receiver):
             try:
                 receiver.port = server.server_address[1]
                 yield receiver
@@ -173,26 +170,26 @@ def run_receiver(
 
 
 @contextmanager
-def _broken_connections_counted(receiver: Receiver) -> Iterator[None]:
-    """Threads of pynetdicom die of nonsense on the wire, and would show it on stderr."""
-    before = threading.excepthook
+def _count_broken_connections(receiver: Receiver) -> Iterator[None]:
+    """Count malformed traffic, on which threads of pynetdicom fail, instead of printing it."""
+    original = threading.excepthook
 
-    def note(died: threading.ExceptHookArgs) -> None:
-        if not type(died.thread).__module__.startswith("pynetdicom"):
-            before(died)
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if not type(failure.thread).__module__.startswith("pynetdicom"):
+            original(failure)
             return
         receiver.count("broken connection")
-        logger.debug("a connection broke", exc_info=died.exc_value)
+        logger.debug("a connection broke", exc_info=failure.exc_value)
 
-    threading.excepthook = note
+    threading.excepthook = hook
     try:
         yield
     finally:
-        threading.excepthook = before
+        threading.excepthook = original
 
 
 def _entity(settings: "DicomSettings", idle_timeout_s: float) -> Any:
-    """What is offered: images and notes, in every syntax that our reader decodes, and C-ECHO."""
+    """Accepts images and Key Object Selections in all transfer syntaxes, and C-ECHO."""
     from pynetdicom import AE, ALL_TRANSFER_SYNTAXES  # noqa: PLC0415 - heavy
     from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # noqa: PLC0415
 
@@ -211,7 +208,7 @@ def _server_class(receiver: Receiver, idle_timeout_s: float, tls: ssl.SSLContext
 
     class Server(ThreadedAssociationServer):
         def verify_request(self, request: Any, client_address: Any) -> bool:
-            """Before a byte is read."""
+            """Refuse unknown addresses before anything is read."""
             if any(sender.matches_address(client_address[0]) for sender in receiver.senders):
                 return True
             receiver.count("refused address")
@@ -219,11 +216,11 @@ def _server_class(receiver: Receiver, idle_timeout_s: float, tls: ssl.SSLContext
 
         def get_request(self) -> tuple[socket.socket, Any]:
             connection, address = super().get_request()
-            if tls:  # the handshake waits for the first read: who is silent holds up nobody
+            if tls:  # the handshake waits for the first read, so a silent peer blocks nobody
                 connection = tls.wrap_socket(
                     connection, server_side=True, do_handshake_on_connect=False
                 )
-            connection.settimeout(idle_timeout_s)  # pynetdicom would wait for ever within a PDU
+            connection.settimeout(idle_timeout_s)  # pynetdicom has no timeout within a PDU
             return connection, address
 
     return Server
@@ -232,13 +229,13 @@ def _server_class(receiver: Receiver, idle_timeout_s: float, tls: ssl.SSLContext
 def store_image(
     folder: Path, event: "Event", *, study_uid: str = "", min_free_bytes: int = MIN_FREE_BYTES
 ) -> tuple[str, int]:
-    """Put an image away; what happened, and the status to answer with (PS3.4 Table B.2-1).
+    """Write a received image; returns the outcome and the status (PS3.4 Table B.2-1).
 
     Args:
-        folder: where to.
+        folder: inbox.
         event: a C-STORE request.
-        study_uid: the study that was asked for, if one was.
-        min_free_bytes: bytes that stay free on the disk.
+        study_uid: requested StudyInstanceUID; empty for any.
+        min_free_bytes: disk space that must stay free.
     """
     try:
         uid = str(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
