@@ -128,8 +128,8 @@ def check_prior(prior: Prior, current: ImageInfo) -> CheckedPrior:
         images=tuple(source for _, source in images),
         study_date=prior_date,
         days_before=(current_date - prior_date).days if prior_date and current_date else None,
-        patients=frozenset(info.identity.patient_id for info in headers) - {""},
-        studies=frozenset().union(*(info.identity.study_ids for info in headers)),
+        patients=frozenset(info.patient_id for info in headers) - {""},
+        studies=frozenset().union(*(info.study_ids for info in headers)),
         notes=tuple(notes),
     )
 
@@ -195,11 +195,11 @@ def newest_before(current: ImageInfo, earlier: Iterable[ImageInfo]) -> str:
 
     Studies need a date, the same PatientID, and no other name or birth date.
     """
-    patient = current.identity.patient_id
+    patient = current.patient_id
     found = [
         info
         for info in earlier
-        if patient and info.identity.patient_id == patient and same_patient(info, current)
+        if patient and info.patient_id == patient and same_patient(info, current)
         if info.study_uid and info.study_uid != current.study_uid
         if info.study_time and _is_earlier(info, current)
     ]
@@ -223,8 +223,8 @@ def _has_same_patient(current: ImageInfo, other: ImageInfo) -> bool:
 
 def _describe_patient(info: ImageInfo) -> str:
     """Id, name and date of birth, those that the header has."""
-    name, _, born = info.person.partition("|")
-    return ", ".join(filter(None, [info.identity.patient_id, name.replace("^", " "), born]))
+    name = info.patient_name.replace("^", " ")
+    return ", ".join(filter(None, [info.patient_id, name, info.birth_date]))
 
 
 def _parse_date(digits: str) -> date | None:

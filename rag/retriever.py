@@ -52,11 +52,9 @@ def exclusions_for(
     named = map(index.studies_named_in, (*study.aliases, *names))
     return Exclusions(
         studies=study.exclude.studies.union(
-            {study.study_id} - {""}, info.identity.study_ids, prior.studies, *named
+            {study.study_id} - {""}, info.study_ids, prior.studies, *named
         ),
-        patients=study.exclude.patients.union(
-            filter(None, [info.identity.patient_id]), prior.patients
-        ),
+        patients=study.exclude.patients.union(filter(None, [info.patient_id]), prior.patients),
         reports=study.exclude.reports,
     )
 

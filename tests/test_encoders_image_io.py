@@ -13,7 +13,7 @@ from support.dicom_files import dicom, ramp
 from support.image_reading import WINDOW, encode_image
 
 from encoders.base import View
-from encoders.images.image_info import HeaderIdentity
+from encoders.images.image_info import ImageInfo
 from encoders.images.image_io import read_image, read_image_info, read_raw
 from encoders.images.raw_image import ImageReadError
 
@@ -107,7 +107,7 @@ def test_nothing_of_the_header_is_logged_or_warned(
             with contextlib.suppress(ImageReadError):
                 read(bad)
 
-    assert read_image_info(data).identity.patient_id == person * 8
+    assert read_image_info(data).patient_id == person * 8
     assert person not in caplog.text
     assert person not in "".join(capfd.readouterr())
 
@@ -117,9 +117,10 @@ def test_identity_of_a_dicom_file() -> None:
     data = dicom(
         ramp(12), StudyInstanceUID=uid, AccessionNumber="A7 ", StudyID="A7", PatientID="P1"
     )
-    assert read_image_info(data).identity == HeaderIdentity((uid, "A7"), "P1")
+    info = read_image_info(data)
+    assert (info.study_ids, info.patient_id) == ((uid, "A7"), "P1")
 
 
 def test_a_picture_has_no_identity() -> None:
     picture = encode_image(Image.new("L", (64, 64)), "PNG")
-    assert read_image_info(picture).identity == HeaderIdentity()
+    assert read_image_info(picture) == ImageInfo()

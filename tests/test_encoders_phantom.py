@@ -84,7 +84,7 @@ def test_dicom_file(tmp_path: Path) -> None:
     assert str(dataset.PatientName).startswith("PHANTOM^")
     assert "phantom" in dataset.SeriesDescription
     assert (dataset.BitsStored, dataset.PhotometricInterpretation) == (12, "MONOCHROME2")
-    assert info.identity.patient_id == "PHANTOM-CARDIOMEGALY-1"
+    assert info.patient_id == "PHANTOM-CARDIOMEGALY-1"
 
     again = tmp_path / "again.dcm"
     write_phantom_dicom(again, seed=1, finding=PhantomFinding.CARDIOMEGALY, size=SIZE)

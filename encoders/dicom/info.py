@@ -1,7 +1,6 @@
 """DICOM files without their pixels: a header as `ImageInfo`, a DICOMDIR, a structured report.
 
-A malformed value counts as absent. What names a person is read into `ImageInfo.identity`, `person`
-and `identifiers`, and nowhere else.
+A malformed value counts as absent.
 """
 
 import io
@@ -23,7 +22,6 @@ from encoders.dicom.header import (
     text_values,
 )
 from encoders.images.image_info import (
-    HeaderIdentity,
     ImageFormat,
     ImageInfo,
     is_other_projection,
@@ -32,7 +30,10 @@ from encoders.images.image_info import (
 )
 from encoders.images.raw_image import ImageReadError, ReadFailure
 
-_ID_KEYWORDS = ("StudyInstanceUID", "AccessionNumber", "StudyID", "PatientID")
+_ID_KEYWORDS = (
+    *("StudyInstanceUID", "AccessionNumber", "StudyID"),
+    *("PatientID", "PatientName", "PatientBirthDate"),
+)
 _NAME_KEYWORDS = (
     *("PatientName", "OtherPatientNames", "OtherPatientIDs", "PatientBirthDate"),
     *("PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson", "ReferringPhysicianName"),
@@ -47,14 +48,11 @@ _ACQUISITION_TIMES = (  # the most reliable first: ContentDate is often that of 
     ("ContentDate", "ContentTime"),
 )
 _INFO_KEYWORDS = (
-    *(
-        *_ID_KEYWORDS,
-        *_NAME_KEYWORDS,
-        *_PRACTICE_KEYWORDS,
-        *VIEW_KEYWORDS,
-        *_ACQUISITION_TIMES[0],
-        *_ACQUISITION_TIMES[1],
-    ),
+    *_ID_KEYWORDS,
+    *_NAME_KEYWORDS,
+    *_PRACTICE_KEYWORDS,
+    *VIEW_KEYWORDS,
+    *(keyword for pair in _ACQUISITION_TIMES for keyword in pair),
     *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription"),
     *("PatientBreedCodeSequence", "ResponsiblePersonRole", "ViewCodeSequence", "PatientAge"),
     *("ConceptNameCodeSequence", "CurrentRequestedProcedureEvidenceSequence", "SOPClassUID"),
@@ -88,23 +86,20 @@ def read_dicom_info(file: io.BufferedIOBase) -> ImageInfo:
         ImageReadError: the header cannot be parsed.
     """
     dataset = parse_header(file, _INFO_KEYWORDS)
-    study, accession, number, patient = (
-        text_value(dataset, key, limit=128) for key in _ID_KEYWORDS
+    uid, accession, study_id, patient_id, patient_name, birth_date = (
+        text_value(dataset, keyword, limit=128) for keyword in _ID_KEYWORDS
     )
     names = [value for keyword in _NAME_KEYWORDS for value in text_values(dataset, keyword)]
-    person = [
-        text_value(dataset, keyword, limit=128) for keyword in ("PatientName", "PatientBirthDate")
-    ]
     is_key_object_selection = text_value(dataset, "SOPClassUID", limit=64) == _KEY_OBJECT_SELECTION
     return ImageInfo(
         ImageFormat.DICOM,
-        identity=HeaderIdentity(
-            tuple(dict.fromkeys(filter(None, (study, accession, number)))), patient
-        ),
-        study_uid=study,
+        study_ids=tuple(dict.fromkeys(filter(None, (uid, accession, study_id)))),
+        study_uid=uid,
         accession=accession,
         instance_uid=text_value(dataset, "SOPInstanceUID", limit=128),
-        person="|".join(person).lower() if any(person) else "",
+        patient_id=patient_id,
+        patient_name=patient_name.lower(),
+        birth_date=birth_date,
         modality=code(dataset, "Modality"),
         body_part=code(dataset, "BodyPartExamined"),
         view=read_view(dataset),
@@ -118,7 +113,7 @@ def read_dicom_info(file: io.BufferedIOBase) -> ImageInfo:
         quality_control=code(dataset, "QualityControlImage") == "YES",
         is_key_object_selection=is_key_object_selection,
         rejected_uids=_rejected_uids(dataset) if is_key_object_selection else frozenset(),
-        identifiers=name_parts(study, accession, number, patient, *names),
+        identifiers=name_parts(uid, accession, study_id, patient_id, *names),
     )
 
 

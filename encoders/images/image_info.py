@@ -5,7 +5,7 @@ Also parses the words for a projection that headers and tables use. Identifiers 
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from encoders.base import View
@@ -46,29 +46,16 @@ class ImageFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class HeaderIdentity:
-    """Study and patient of an image, which are excluded from retrieval. Never log it.
-
-    Attributes:
-        study_ids: StudyInstanceUID, AccessionNumber and StudyID, as far as present.
-        patient_id: PatientID, empty if absent.
-    """
-
-    study_ids: tuple[str, ...] = ()
-    patient_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What a header says about an image.
+    """What a header says about an image. Never log names, ids and UIDs.
 
     Attributes:
         format: by content.
-        identity: whose image it is. Never log it.
+        study_ids: StudyInstanceUID, AccessionNumber and StudyID, as far as present.
         study_uid, accession, instance_uid: StudyInstanceUID, AccessionNumber and SOPInstanceUID,
-            empty if absent. Never log them.
-        person: PatientName and PatientBirthDate, which tell patients without a PatientID apart.
-            Never log it.
+            empty if absent.
+        patient_id, patient_name, birth_date: PatientID, PatientName in lower case, and
+            PatientBirthDate, empty if absent.
         modality, body_part: Modality and BodyPartExamined in capitals; empty if absent.
         for_processing: detector values, not prepared for reading.
         pixels: rows times columns, 0 if the header does not say.
@@ -80,17 +67,19 @@ class ImageInfo:
         age_years: the patient's age when the image was taken, None if absent.
         quality_control: QualityControlImage is YES: a test image, or one put aside.
         is_key_object_selection: no image, but a note about some (Key Object Selection).
-        rejected_uids: SOPInstanceUIDs that such a note rejects. Never log them.
+        rejected_uids: SOPInstanceUIDs that such a note rejects.
         identifiers: lower-case names of the patient and staff, numbers and UIDs, which must not be
             written.
     """
 
     format: ImageFormat = ImageFormat.RASTER
-    identity: HeaderIdentity = field(default_factory=HeaderIdentity)
+    study_ids: tuple[str, ...] = ()
     study_uid: str = ""
     accession: str = ""
     instance_uid: str = ""
-    person: str = ""
+    patient_id: str = ""
+    patient_name: str = ""
+    birth_date: str = ""
     modality: str = ""
     body_part: str = ""
     view: View = View.UNKNOWN
@@ -124,21 +113,19 @@ def same_patient(one: ImageInfo, other: ImageInfo) -> bool | None:
 
     The same PatientID with two dates of birth is two patients. None if the headers do not tell.
     """
-    (name, born), (other_name, other_born) = (_name_and_birth(info) for info in (one, other))
-    if born and other_born and born != other_born:
+    infos = (one, other)
+    births = {info.birth_date for info in infos} - {""}
+    if len(births) == 2:
         return False
-    ids = [info.identity.patient_id.strip().lower() for info in (one, other)]
+    ids = [info.patient_id.strip().lower() for info in infos]
     if all(ids):
         return ids[0] == ids[1]
-    if name and other_name and name != other_name:
+    names = [info.patient_name.strip("^ ") for info in infos]  # PS3.5 6.2.1
+    if not all(names):
+        return None
+    if names[0] != names[1]:
         return False
-    return True if name and other_name and born and other_born else None
-
-
-def _name_and_birth(info: ImageInfo) -> tuple[str, str]:
-    """PatientName without the trailing carets and blanks of PS3.5 6.2.1, and PatientBirthDate."""
-    name, _, born = info.person.partition("|")
-    return name.strip("^ "), born
+    return True if one.birth_date and other.birth_date else None
 
 
 def parse_view(text: str) -> View:

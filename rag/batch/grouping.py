@@ -132,11 +132,11 @@ def _group_key(inspected: _InspectedImage, *, by_folder: bool) -> _GroupKey:
     if image.study_id:
         return _GroupKey("list", image.study_id)
     if info.format is ImageFormat.DICOM:
-        patient = info.identity.patient_id
         if info.study_uid:
-            return _GroupKey("uid", info.study_uid, patient)
+            return _GroupKey("uid", info.study_uid, info.patient_id)
         if info.accession:
-            return _GroupKey("accession", info.accession, patient or info.person)
+            patient = info.patient_id or info.patient_name + info.birth_date
+            return _GroupKey("accession", info.accession, patient)
     folder = str(PurePosixPath(image.name).parent)
     if by_folder and folder != "." and info.format is not ImageFormat.DICOM:
         return _GroupKey("folder", folder)
@@ -278,17 +278,17 @@ def _with_priors(
     by_patient: defaultdict[str, list[BatchStudy]] = defaultdict(list)
     for study in studies:
         if study.source in infos:
-            by_patient[infos[study.source].identity.patient_id].append(study)
+            by_patient[infos[study.source].patient_id].append(study)
     reports: defaultdict[str, list[Path]] = defaultdict(list)
     for path, info in infos.items():
         if info.modality == "SR":
             reports[info.study_uid].append(path)
     for study in studies:
         current = infos.get(study.source)
-        if current is None or study.prior or not current.identity.patient_id:
+        if current is None or study.prior or not current.patient_id:
             yield study
             continue
-        sources = [other.source for other in by_patient[current.identity.patient_id]]
+        sources = [other.source for other in by_patient[current.patient_id]]
         uid = newest_before(current, [infos[source] for source in sources])
         files = [source for source in sources if uid and infos[source].study_uid == uid]
         files += reports[uid] if uid else []
