@@ -88,22 +88,22 @@ def line_labels(report: ReviewedReport) -> dict[int, str]:
 
 def _sections(
     report: ReviewedReport,
-    check: DraftCheck | None,
+    draft_check: DraftCheck | None,
     prediction: Prediction,
     map_measures: MapMeasures,
 ) -> dict[str, list[TemplateValues]]:
     """By section, the values of its sentences."""
-    checks = check.sentences if check else [None] * len(report.lines)
-    labels, contradicted = line_labels(report), _contradictions(report) if check else {}
+    checks = draft_check.sentences if draft_check else [None] * len(report.lines)
+    labels, contradicted = line_labels(report), _contradictions(report) if draft_check else {}
     records = {hit.record.report_id: hit.record for hit in prediction.hits}
     if prediction.prior:
         prior = ReportRecord(PRIOR, study_id="", patient_id="", findings=prediction.prior.report)
         records[PRIOR] = with_sentences(prior)
     sections: dict[str, list[TemplateValues]] = {section.value: [] for section in Section}
-    for line, verdict in zip(report.lines, checks, strict=True):
-        image = prediction.image_mark(DraftSentence(line.text, line.sources)) if verdict else None
-        mark = mark_of(verdict, line, image)
-        issues = verdict.issues if verdict and mark.css != "own" else ()
+    for line, check in zip(report.lines, checks, strict=True):
+        image = prediction.image_mark(DraftSentence(line.text, line.sources)) if check else None
+        mark = mark_of(check, line, image)
+        issues = check.issues if check and mark.css != "own" else ()
         sources = [records[name] for name in line.sources if name in records]
         values = {
             "line": line,
@@ -111,7 +111,7 @@ def _sections(
             "mark": mark,
             "image": mark_of_image(image) if image else None,
             "issues": [issue_text(issue) for issue in issues],
-            "quotes": [_quote(record, line, verdict) for record in sources],
+            "quotes": [_quote(record, line, check) for record in sources],
             "contradicted": contradicted.get(line.key, ()),
             "regions": _regions(line.text, prediction, map_measures),
         }
@@ -122,9 +122,9 @@ def _sections(
 def _quote(record: ReportRecord, line: ReportLine, check: SentenceCheck | None) -> TemplateValues:
     """The sentences of a report that support a line, else those about the same findings."""
     if check is None:
-        spans = [s for s in record.sentences if line.text.strip() in record.sentence(s)]
+        spans = [span for span in record.sentences if line.text.strip() in record.sentence(span)]
     else:
-        spans = [s.span for s in check.support if s.report_id == record.report_id]
+        spans = [item.span for item in check.support if item.report_id == record.report_id]
     note = ""
     if not spans:
         concepts = _concepts(line.text)

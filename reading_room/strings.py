@@ -67,7 +67,7 @@ SWITCHES = {
     "mirror": ("Flip", "H", "Flip left to right"),
     "solo": ("One image", "S", "Show only this image, or all side by side"),
     "heat": ("Heat", "V", "Show or hide the heatmap of your regions"),
-    "findings": ("Findings", "L", "Show or hide where the finding of a sentence is expected"),
+    "findings": ("Findings", "L", "Show or hide the outline of a sentence's finding"),
     "link": ("Link", "K", "Move, zoom and window the prior together with this image"),
     "prior": ("Prior", "C", "Show or hide the prior beside this image"),
 }
@@ -249,7 +249,7 @@ KEYS = {
         ("B", "tool: region; Enter adds a box, arrow keys move it, Shift+arrows resize it"),
         ("Backspace, Escape", "region tool: remove the last region, remove all"),
         ("V G", "show or hide the heatmap; load fixations from a CSV file"),
-        ("L", "show or hide where the finding of a sentence is expected"),
+        ("L", "show or hide the outline of a sentence's finding"),
         ("K C", "prior: link or unlink; show or hide"),
     ],
     "Draft": [

@@ -83,9 +83,9 @@ _VERDICT_MARKS = {
     Verdict.PARTLY: Mark("partly", "≈", "partly supported", alarming=True),
     Verdict.UNSUPPORTED: Mark("unsupported", "?", "unsupported", alarming=True),
     Verdict.CONTRADICTED_BY_IMAGE: Mark(
-        "contradicted", "≠", "contradicted by the image's labels", alarming=True
+        "contradicted", "≠", "contradicted by the image", alarming=True
     ),
-    Verdict.CONTRADICTED: Mark("contradicted", "≠", "contradicted by evidence", alarming=True),
+    Verdict.CONTRADICTED: Mark("contradicted", "≠", "contradicted by the evidence", alarming=True),
 }
 _UNLIKELY = Mark("contradicted", "⚠", "cited, but unlikely in the image", alarming=True)
 _UNCHECKED = Mark("unchecked", "…", "not checked yet")
@@ -103,9 +103,9 @@ _ISSUE_TEXTS = {
     Reason.WORDS: "no cited report contains “{}”",
     Reason.PRIOR: "refers to an earlier study: {}",
     Reason.PLACEHOLDER: "contains a removed identifier",
-    Reason.NO_SOURCE: "names no report",
-    Reason.UNKNOWN_SOURCE: "names a report that was not retrieved: {}",
-    Reason.IMAGE: "the image's own labels say otherwise: {}",
+    Reason.NO_SOURCE: "cites no report",
+    Reason.UNKNOWN_SOURCE: "cites a report that was not retrieved: {}",
+    Reason.IMAGE: "the findings predicted from the image say otherwise: {}",
 }
 _IMAGE_MARKS = {
     ImageVerdict.LIKELY: ("●", "image: likely"),
@@ -145,11 +145,11 @@ def mark_of(
 
 
 def mark_of_image(image: ImageMark) -> Mark:
-    """Whether the image agrees, as in "◐ image: possible (probability of edema 0.41)"."""
+    """Whether the image agrees, as in "◐ image: possible (edema probability 0.41)"."""
     sign, text = _IMAGE_MARKS[image.verdict]
     if image.probability is not None:
-        # in words: "likely (fracture 0.06)" beside "No fracture." would read as a likely fracture
-        text += f" (probability of {finding_text(image.finding)} {image.probability:.2f})"
+        # without the word, "likely (fracture 0.06)" of "No fracture." reads as a likely fracture
+        text += f" ({finding_text(image.finding)} probability {image.probability:.2f})"
     elif image.finding:
         text += f" ({finding_text(image.finding)})"
     return Mark(image.verdict.value.replace(" ", "-"), sign, text)

@@ -56,6 +56,15 @@ def write_study(
     return path
 
 
+def write_lateral(path: Path, frontal: Path, number: int = 2) -> None:
+    """Another view of a study of `write_study`."""
+    image = dcmread(frontal)
+    uid = f"{image.StudyInstanceUID}.{number}"
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid
+    image.ViewPosition = "LL"
+    image.save_as(path)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     inbox = tmp_path / "inbox"
@@ -113,10 +122,7 @@ def test_a_study_with_a_new_image_is_drafted_again(room: Room, folder: Path, ima
     (before,) = draft_all(worklist)
     worklist.scan()
     assert worklist.studies() == [before]  # nothing has changed
-    lateral = dcmread(folder / "a.dcm")
-    lateral.SOPInstanceUID = lateral.file_meta.MediaStorageSOPInstanceUID = "1.2.9.1.2"
-    lateral.ViewPosition = "LL"
-    lateral.save_as(folder / "b.dcm")
+    write_lateral(folder / "b.dcm", folder / "a.dcm")
     worklist.scan()
     (now,) = worklist.studies()
     assert now.state is StudyState.WAITING
@@ -261,10 +267,7 @@ def test_a_session_is_not_saved_if_the_study_has_new_images(
     worklist = Worklist(folder, room.pipeline)
     (study,) = draft_all(worklist)
     session = room.controller.open_study(study, reader="a")
-    lateral = dcmread(folder / "a.dcm")
-    lateral.SOPInstanceUID = lateral.file_meta.MediaStorageSOPInstanceUID = "1.2.9.41.2"
-    lateral.ViewPosition = "LL"
-    lateral.save_as(folder / "b.dcm")
+    write_lateral(folder / "b.dcm", folder / "a.dcm")
     worklist.scan()
     worklist.save_session(session, reader="a")
     assert worklist.saved_session(study.key, reader="a") is None
@@ -275,10 +278,7 @@ def test_a_study_of_many_images_is_listed_as_signed_after_a_restart(
 ) -> None:
     write_study(folder / "0.dcm", image, 51)
     for number in range(1, MAX_IMAGES + 1):
-        view = dcmread(folder / "0.dcm")
-        view.SOPInstanceUID = view.file_meta.MediaStorageSOPInstanceUID = f"1.2.9.51.{number + 1}"
-        view.ViewPosition = "LL"
-        view.save_as(folder / f"{number}.dcm")
+        write_lateral(folder / f"{number}.dcm", folder / "0.dcm", number + 1)
     (study,) = draft_all(Worklist(folder, room.pipeline))
     sign(room, room.controller.open_study(study, reader="a"))
     (again,) = draft_all(Worklist(folder, room.pipeline, audit=room.audit))

@@ -4,7 +4,7 @@
 
 import { screenToImageCoefficients } from "./viewport.js";
 
-export const BLACK = 0xff000000;
+const BLACK = 0xff000000;
 
 /** Little-endian RGBA for every grey value of a table. */
 export function colourTable(table) {
@@ -14,7 +14,7 @@ export function colourTable(table) {
 }
 
 /** Index of the coarsest level with at least one pixel per screen pixel. */
-export function pyramidLevel(scale, count) {
+function pyramidLevel(scale, count) {
   return Math.min(Math.max(Math.floor(Math.log2(1 / scale)), 0), count - 1);
 }
 

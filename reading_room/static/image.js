@@ -26,7 +26,7 @@ export function readImage(buffer) {
 }
 
 /** Bits, lowest first, to one byte each. */
-export function unpackBits(packed, count) {
+function unpackBits(packed, count) {
   const bits = new Uint8Array(count);
   for (let i = 0; i < count; i++) bits[i] = (packed[i >> 3] >> (i & 7)) & 1;
   return bits;
@@ -45,7 +45,7 @@ export function pyramid(image) {
 }
 
 /** Means of two by two pixels. Hidden pixels do not count; if all four are hidden, so is the mean. */
-export function halve({ width, height, codes, hidden }) {
+function halve({ width, height, codes, hidden }) {
   const w = width >> 1;
   const h = height >> 1;
   const out = new Uint16Array(w * h);

@@ -6,8 +6,8 @@
 
 const COSINE = [1, 0, -1, 0];
 const SINE = [0, 1, 0, -1];
-export const MIN_SCALE = 0.02;
-export const MAX_SCALE = 32;
+const MIN_SCALE = 0.02;
+const MAX_SCALE = 32;
 
 /** A viewport that shows the whole image. */
 export function fitViewport(image, screen, { turn = 0, mirror = false } = {}) {

@@ -38,7 +38,7 @@ export function histogram({ codes, hidden }, step = 1) {
 }
 
 /** The smallest code with at least `percent` % of the pixels at or below it. */
-export function percentile(counts, percent) {
+function percentile(counts, percent) {
   const target = (counts.reduce((sum, count) => sum + count, 0) * percent) / 100;
   let total = 0;
   for (let code = 0; code < counts.length; code++) {
@@ -49,7 +49,7 @@ export function percentile(counts, percent) {
 }
 
 /** Percentiles of brightness that each preset spreads over the grey scale. */
-export const PRESETS = { whole: [0, 100], lungs: [1, 62], mediastinum: [38, 99.8] };
+const PRESETS = { whole: [0, 100], lungs: [1, 62], mediastinum: [38, 99.8] };
 
 /** The window of a preset, from the image's histogram: radiographs have no absolute units. */
 export function presetWindow(name, counts, { slope, intercept, invert }) {
