@@ -34,8 +34,8 @@ def main() -> None:
     eager, ships, together = "eager, 1 thread", "what ships, 1 thread", f"what ships, {threads}"
     read, prepare, folder = "read", "prepare", f"folder, {threads}"
     encoder = load_encoder()
-    transform, shipped = encoder._transform, encoder._image_side
-    in_eager = load_encoder(backend="torch")._image_side
+    transform, shipped = encoder._transform, encoder._image_backend
+    in_eager = load_encoder(backend="torch")._image_backend
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(chosen.threads) as pool:
         paths = [study.source for study in phantoms(Path(place), chosen.images)]

@@ -24,7 +24,7 @@ from torch import nn
 
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.preprocess import EvalTransform
-from encoders.training.augment import GLOBAL_RNG
+from encoders.training.augment import RankRng
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import BatchLoader, StepBatch
 from encoders.training.expert import Curriculum
@@ -94,7 +94,7 @@ class Bench:
     def kinds(self, step: int) -> dict[str, StepBatch]:
         """The same images as a plain, a priming and an expert step."""
         plain = replace(self.loader.make(step), priming=0.0, expert=None)
-        expert = self.loader.expert_pairs(step, GLOBAL_RNG)
+        expert = self.loader.expert_pairs(step, RankRng())
         return {
             "plain": plain,
             "priming": replace(plain, priming=0.1),

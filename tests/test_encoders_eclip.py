@@ -86,7 +86,7 @@ def test_many_texts_are_the_same_as_few(
     encoder: EclipEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = encoder.embed_texts(TEXTS)
-    monkeypatch.setattr("encoders.eclip.encoder._TEXTS_AT_ONCE", 3)
+    monkeypatch.setattr("encoders.eclip.encoder._TEXT_BATCH_SIZE", 3)
     np.testing.assert_allclose(encoder.embed_texts(TEXTS), whole, atol=1e-5)
 
 

@@ -25,7 +25,7 @@ LITE0, LITE2 = SHIPPED_ENCODER / "lite0", SHIPPED_ENCODER / "lite2"
 
 
 def runs_in_torch(encoder: EclipEncoder) -> bool:
-    return encoder._image_side.__qualname__.startswith("in_torch")
+    return encoder._image_backend.__qualname__.startswith("torch_backend")
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_graph_of_other_weights_is_found_out(
     moved = bytes([digits[0] + (-1 if digits[0] > ord("1") else 1)]) + digits[1:]
     (copy / GRAPH).write_bytes(graph[:place] + moved + graph[place + 6 :])
     assert runs_in_torch(load_encoder(copy))
-    assert "is not of the weights" in warned.text or "cannot run" in warned.text
+    assert "does not match the weights" in warned.text or "cannot run" in warned.text
 
 
 def test_onnx_runtime_may_be_missing(

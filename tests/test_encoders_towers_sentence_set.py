@@ -87,7 +87,7 @@ def test_a_sentence_has_the_vector_of_the_model_card(minilm: MiniLm) -> None:
 def test_a_vector_does_not_depend_on_its_neighbours(
     minilm: MiniLm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(minilm, "KEPT", 0)
+    monkeypatch.setattr(minilm, "CACHE_SIZE", 0)
     monkeypatch.setattr(minilm, "_vectors", {})
     alone = torch.cat([minilm.encode([sentence]) for sentence in SENTENCES])
     together = minilm.encode([*SENTENCES, *reversed(SENTENCES), "Stable."])[: len(SENTENCES)]
@@ -97,7 +97,7 @@ def test_a_vector_does_not_depend_on_its_neighbours(
 def test_a_sentence_is_encoded_once_and_the_shelf_has_an_end(
     minilm: MiniLm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(minilm, "KEPT", 3)
+    monkeypatch.setattr(minilm, "CACHE_SIZE", 3)
     monkeypatch.setattr(minilm, "_vectors", {})
     with torch.inference_mode():  # as where images are drafted; training may follow
         first = minilm.encode(SENTENCES[:2])

@@ -16,7 +16,7 @@ from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.training.config import ExpertSettings, TrainSettings
 from encoders.training.dataloader import ExpertPairs, Pairs, other_rows
 from encoders.training.dataset import ExpertImage, TrainingDataError
-from encoders.training.expert import Curriculum, HeatmapProcessor, draw_share, is_expert_step
+from encoders.training.expert import Curriculum, HeatmapProcessor
 from encoders.training.objective import Objective, equal_targets, priming_loss
 from encoders.training.training_set import load_expert_tensors
 
@@ -37,11 +37,11 @@ from encoders.training.training_set import load_expert_tensors
         (9999, 0.1),
     ],
 )
-def test_the_papers_schedule_over_ten_thousand_steps(step: int, chance: float) -> None:
+def test_the_default_curriculum_is_the_papers(step: int, chance: float) -> None:
     assert Curriculum().probability(step, steps=10_000) == pytest.approx(chance, abs=1e-9)
 
 
-def test_the_authors_cool_down_ends_lower() -> None:
+def test_the_end_of_the_cool_down_can_be_set() -> None:
     assert Curriculum(last=0.05).probability(9000, steps=10_000) == 0.05
 
 
@@ -57,46 +57,20 @@ def test_the_cold_start_ends_where_the_warm_up_begins() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"cold": 0.5, "warm": 0.4, "cool": 0.2}, {"peak": 1.5}])
-def test_an_impossible_schedule_is_refused(wrong: dict[str, float]) -> None:
+def test_an_invalid_curriculum_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match=str(next(iter(wrong.values())))):
         Curriculum(**wrong)
 
 
-def test_an_impossible_schedule_in_the_settings_is_refused() -> None:
+def test_an_invalid_curriculum_in_the_settings_is_refused() -> None:
     with pytest.raises(ValidationError, match="sum to at most 1"):
         ExpertSettings.model_validate({"curriculum": {"cold": 0.9}})
 
 
-@given(chance=st.floats(0, 1), seed=st.integers(0, 2**62))
-def test_the_draw_is_a_function_of_the_seed(chance: float, seed: int) -> None:
-    assert is_expert_step(chance, seed) == is_expert_step(chance, seed)
-
-
-def test_the_draws_of_a_run_follow_the_schedule() -> None:
-    steps = 4000
-    chances = [Curriculum().probability(step, steps=steps) for step in range(steps)]
-    drawn = [is_expert_step(chance, seed) for seed, chance in enumerate(chances)]
-    assert not any(drawn[:400])
-    assert np.mean(drawn) == pytest.approx(0.2225, abs=0.02)
-    assert np.mean(drawn[1500:1700]) == pytest.approx(0.5, abs=0.1)
-
-
-# --- mixup
-
-
-@pytest.mark.parametrize("alpha", [0.2, 0.3])
-def test_the_share_has_the_moments_of_beta(alpha: float) -> None:
-    shares = np.asarray([draw_share(alpha, seed) for seed in range(4000)])
-    assert shares.mean() == pytest.approx(0.5, abs=0.03)
-    assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
-    assert shares.min() >= 0
-    assert shares.max() <= 1
-
-
 @given(count=st.integers(2, 40), seed=st.integers(0, 2**62))
-def test_the_random_heatmap_is_never_the_own_one(count: int, seed: int) -> None:
+def test_a_shuffled_heatmap_is_never_the_images_own(count: int, seed: int) -> None:
     rows = np.arange(count)
-    others = other_rows(rows, count=count, seed=seed)
+    others = other_rows(rows, count=count, rng=np.random.default_rng(seed))
     assert (others != rows).all()
     assert set(others) <= set(rows)
 
@@ -127,7 +101,7 @@ def test_a_image_stays_in_shape_and_the_heatmap_counts() -> None:
     torch.testing.assert_close(small()(images, everywhere), small()(images, None))
 
 
-def test_priming_teaches_the_processor_to_leave_a_image_alone() -> None:
+def test_priming_teaches_the_processor_to_leave_images_unchanged() -> None:
     """Plain images have structure: here smooth ones, as radiographs are."""
     processor = small()
     images = nn.functional.interpolate(torch.randn(16, 3, 2, 2), (16, 16), mode="bilinear")
@@ -143,7 +117,7 @@ def test_priming_teaches_the_processor_to_leave_a_image_alone() -> None:
     assert losses[-1] < 0.25 * losses[0]
 
 
-def test_wrong_sizes_are_named() -> None:
+def test_an_image_that_does_not_divide_into_patches_is_refused() -> None:
     with pytest.raises(ValueError, match="30x32"):
         small()(torch.zeros(1, 3, 30, 32), torch.zeros(1, 30, 32))
 
@@ -200,7 +174,7 @@ def pairs(count: int, seed: int) -> Pairs:
     return Pairs(images, {"rows": rows}, texts, torch.zeros(count, 1), torch.ones(count).bool())
 
 
-def test_expert_pairs_make_one_longer_contrast() -> None:
+def test_expert_pairs_extend_the_contrastive_batch() -> None:
     ours, main, extra = objective(), pairs(4, 1), pairs(2, 2)
     heat = torch.rand(2, 8, 8)
     together = ours(main, expert=ExpertPairs(extra, heat, 0.3))
@@ -217,12 +191,12 @@ def test_expert_pairs_make_one_longer_contrast() -> None:
     torch.testing.assert_close(together["loss"], ours(whole)["loss"])
 
 
-def test_without_expert_pairs_the_processor_is_not_there() -> None:
+def test_without_expert_pairs_the_processor_has_no_effect() -> None:
     main = pairs(4, 1)
     assert torch.equal(objective()(main)["loss"], objective(processor=False)(main)["loss"])
 
 
-def test_mixed_images_leave_the_towers_running_statistics_alone() -> None:
+def test_mixed_images_do_not_change_running_statistics() -> None:
     ours, main, extra = objective().train(), pairs(4, 1), pairs(2, 2)
     ours.model.image_tower = nn.Sequential(nn.Conv2d(3, 2, 8), nn.BatchNorm2d(2), nn.Flatten())
     found = []
@@ -233,23 +207,21 @@ def test_mixed_images_leave_the_towers_running_statistics_alone() -> None:
     assert torch.equal(*found)
 
 
-def test_priming_enters_with_its_weight() -> None:
+def test_priming_is_weighted() -> None:
     ours, main = objective(), pairs(4, 1)
     plain, with_priming = ours(main)["loss"], ours(main, priming=0.1)
     expected = 0.9 * plain + 0.1 * with_priming["priming"]
     torch.testing.assert_close(with_priming["loss"], expected)
 
 
-def test_equal_reports_are_equally_right() -> None:
+def test_equal_reports_share_the_target() -> None:
     texts = nn.functional.normalize(torch.tensor([[1.0, 2], [1, 2], [3, 0]]), dim=1)
     expected = torch.tensor([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
     assert torch.equal(equal_targets(texts), expected)
 
 
 @pytest.mark.parametrize(("start", "kept"), [(1e-4, 0.01), (50.0, 2.0), (0.3, 0.3)])
-def test_the_temperature_stays_within_its_bounds_and_can_come_back(
-    start: float, kept: float
-) -> None:
+def test_the_temperature_is_bounded_and_keeps_a_gradient(start: float, kept: float) -> None:
     ours = objective()
     nn.init.constant_(ours.model.log_temperature, math.log(start))
     ours.model.bound_temperature()

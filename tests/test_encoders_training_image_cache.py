@@ -1,4 +1,4 @@
-"""Images are decoded once, in order, and go on where a decoding was cut."""
+"""Images are decoded once, in order, and an interrupted decoding resumes."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def write(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def test_every_image_is_in_its_row_and_progress_is_logged(
+def test_images_are_decoded_in_order_with_progress(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths = write(tmp_path, 17)
@@ -35,10 +35,8 @@ def test_every_image_is_in_its_row_and_progress_is_logged(
     assert sorted(path.suffix for path in (tmp_path / "c").iterdir()) == [".lock", ".npy"]
 
 
-def test_a_cut_decoding_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 4)
+def test_an_interrupted_decoding_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_BLOCK_SIZE", 4)
     paths = write(tmp_path, 12)
 
     read: list[Path] = []
@@ -70,7 +68,7 @@ def test_images_that_cannot_be_read_are_named_together(tmp_path: Path) -> None:
     assert load_images(paths, side=40, cache=tmp_path / "c").shape == (5, 40, 40)
 
 
-def test_a_note_that_lies_about_another_array_is_not_believed(tmp_path: Path) -> None:
+def test_progress_of_another_array_is_ignored(tmp_path: Path) -> None:
     paths = write(tmp_path, 3)
     load_images(paths, side=40, cache=tmp_path / "c")
     (whole,) = (tmp_path / "c").glob("*.npy")
@@ -81,6 +79,6 @@ def test_a_note_that_lies_about_another_array_is_not_believed(tmp_path: Path) ->
     assert images.mean((1, 2)) == pytest.approx([30, 40, 50], abs=1)
 
 
-def test_no_image_is_no_file(tmp_path: Path) -> None:
+def test_without_images_no_file_is_written(tmp_path: Path) -> None:
     assert load_images([], side=40, cache=tmp_path / "c").shape == (0, 40, 40)
     assert not (tmp_path / "c").exists()

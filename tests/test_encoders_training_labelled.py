@@ -55,7 +55,7 @@ def write_folder(folder: Path, readings: list[list[dict[str, Any]]]) -> NihExper
     return NihExpert(path=folder, val_share=0)
 
 
-def test_what_was_drawn_becomes_the_text(tmp_path: Path) -> None:
+def test_drawings_become_the_text(tmp_path: Path) -> None:
     studies, experts, _ = read_nih_expert(
         write_folder(tmp_path, [[chestx_det(BOX, POLYGON, POLYGON)], [chestx_det()]])
     )
@@ -68,7 +68,7 @@ def test_what_was_drawn_becomes_the_text(tmp_path: Path) -> None:
     assert [image.study_id for image in experts] == ["nih-n0"]
 
 
-def test_no_box_is_absent_only_where_the_source_looked(tmp_path: Path) -> None:
+def test_no_box_means_absent_only_for_findings_a_source_looked_for(tmp_path: Path) -> None:
     rsna = {"source": "rsna-2018", "classes": ["Normal"], "boxes": []}
     nih = {"source": "nih-bbox-2017", "classes": ["Effusion"], "boxes": [BOX]}
     google = {"source": "google-2019", "classes": {"Fracture": "NO", "Mass": ""}, "boxes": []}
@@ -86,7 +86,7 @@ def test_no_box_is_absent_only_where_the_source_looked(tmp_path: Path) -> None:
     assert "google-2019/Mass" not in by_google.labels
 
 
-def test_a_held_back_patient_teaches_nothing(tmp_path: Path) -> None:
+def test_held_back_patients_are_not_trained_on(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, [[chestx_det(BOX)]] * 40)
     studies, experts, labelled = read_nih_expert(folder.model_copy(update={"val_share": 0.3}))
     held = {image.image_id for image in labelled if image.split is Split.VAL}
@@ -95,7 +95,7 @@ def test_a_held_back_patient_teaches_nothing(tmp_path: Path) -> None:
     assert len(studies) == len(experts) == 40 - len(held)
 
 
-def test_a_broken_reading_is_named(tmp_path: Path) -> None:
+def test_a_malformed_reading_is_named(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, [[chestx_det({"label": "Effusion", "xyxy": [1, 2]})]])
     with pytest.raises(TrainingDataError, match=r"readings\.jsonl line 1: a box"):
         read_nih_expert(folder)
@@ -109,7 +109,7 @@ def test_outlines_are_filled_and_bounded() -> None:
     assert cover[:3].max() == 0
 
 
-def test_an_unknown_label_teaches_nothing() -> None:
+def test_unknown_labels_are_ignored_by_the_loss() -> None:
     odds = torch.tensor([[0.0, 5.0]], requires_grad=True)
     loss = label_loss(odds, torch.tensor([[1.0, math.nan]]))
     loss.backward()
@@ -119,7 +119,7 @@ def test_an_unknown_label_teaches_nothing() -> None:
     assert label_loss(odds, torch.full((1, 2), math.nan)).item() == 0
 
 
-def test_a_map_learns_where_and_an_unknown_one_nothing() -> None:
+def test_map_losses_prefer_the_drawn_place_and_ignore_unknown_maps() -> None:
     cover = torch.zeros(1, 2, 4, 4)
     cover[0, 0, 1, 2] = 1
     known = torch.tensor([[1.0, 0.0]])
@@ -134,7 +134,7 @@ def test_a_map_learns_where_and_an_unknown_one_nothing() -> None:
     assert map_losses(other, cover, known) == map_losses(good, cover, known)
 
 
-def test_a_cover_moves_with_its_image(tmp_path: Path) -> None:
+def test_masks_are_augmented_like_their_images(tmp_path: Path) -> None:
     labelled = read_nih_expert(write_folder(tmp_path, [[chestx_det(BOX)]] * 3))[2]
     data = load_labelled_tensors(
         labelled, findings=("Effusion",), side=64, cache=tmp_path / "cache"
@@ -148,13 +148,13 @@ def test_a_cover_moves_with_its_image(tmp_path: Path) -> None:
         rng=RankRng(torch.Generator().manual_seed(0)),
     )
     assert batch.pixels.shape == (2, 3, 64, 64)
-    assert batch.cover.shape == (2, 1, 4, 4)
-    assert int(batch.cover[0, 0].argmax()) in {8, 9, 12, 13}  # left and low, as drawn
+    assert batch.coverage.shape == (2, 1, 4, 4)
+    assert int(batch.coverage[0, 0].argmax()) in {8, 9, 12, 13}  # left and low, as drawn
     assert batch.known.tolist() == [[1.0], [1.0]]
 
 
 @pytest.mark.slow
-def test_a_run_with_pretraining_expert_steps_and_maps_resumes_to_a_model(tmp_path: Path) -> None:
+def test_a_run_with_pretraining_experts_and_maps_resumes(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "nih", [[chestx_det(BOX)], [chestx_det()]] * 4)
     studies, experts, labelled = read_nih_expert(source)
     reported = tuple(

@@ -92,7 +92,7 @@ def metrics(folder: Path, name: str) -> list[float]:
 
 
 @pytest.mark.slow
-def test_a_run_learns_what_is_on_the_images(openi: Path, tmp_path: Path) -> None:
+def test_training_learns_to_tell_large_from_normal_hearts(openi: Path, tmp_path: Path) -> None:
     assert train_command(command(openi, tmp_path / "run", epochs=30)) == (0, "")
     losses = metrics(tmp_path / "run", "contrast")
     assert len(losses) == 60
@@ -109,7 +109,7 @@ class CutError(Exception):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_cut_resumes_to_the_same_bits(openi: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bits(openi: Path, tmp_path: Path) -> None:
     more = "num_workers = 2\n"
     config = Path(command(openi, tmp_path / "run", epochs=6, more=more)[1])
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -140,7 +140,7 @@ def test_a_run_that_is_cut_resumes_to_the_same_bits(openi: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_trained_model_is_continued_under_the_runs_name_and_only_as_it_is(
+def test_continued_training_takes_the_runs_name_and_keeps_the_architecture(
     openi: Path, tmp_path: Path
 ) -> None:
     assert train_command(command(openi, tmp_path / "first", epochs=1)) == (0, "")
@@ -185,7 +185,7 @@ def test_pretraining_without_labelled_images_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("native", "used"), [(True, "bf16"), (False, "no")])
-def test_bf16_is_used_where_the_machine_computes_in_it(
+def test_bf16_is_used_if_the_hardware_supports_it(
     monkeypatch: pytest.MonkeyPatch, *, native: bool, used: str
 ) -> None:
     monkeypatch.setattr("encoders.training.trainer.supports_bfloat16", lambda **_: native)
@@ -194,7 +194,7 @@ def test_bf16_is_used_where_the_machine_computes_in_it(
 
 
 @pytest.mark.parametrize("missing", ["config", "data"])
-def test_a_wrong_path_is_one_line_and_wrong_use(openi: Path, tmp_path: Path, missing: str) -> None:
+def test_a_wrong_path_gives_a_one_line_error(openi: Path, tmp_path: Path, missing: str) -> None:
     arguments = command(openi, tmp_path / "run", epochs=1)
     arguments[arguments.index(f"--{missing}") + 1] = str(tmp_path / "nowhere")
     code, error = train_command(arguments)
@@ -202,7 +202,7 @@ def test_a_wrong_path_is_one_line_and_wrong_use(openi: Path, tmp_path: Path, mis
     assert "nowhere" in error
 
 
-def test_the_average_follows_the_weights_and_the_statistics() -> None:
+def test_the_moving_average_includes_batch_statistics() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     average = exponential_average(model, decay=0.75)
     average.update_parameters(model)

@@ -13,14 +13,14 @@ from encoders.training.objective import info_nce, jaccard, soft_targets
 ONE = torch.tensor(1.0)
 
 
-def test_two_perfect_pairs_by_hand() -> None:
+def test_info_nce_of_two_perfect_pairs() -> None:
     """Similarities 1 and 0 at temperature 1: -log(e / (e + 1)) in both directions."""
     pairs = torch.eye(2)
     loss = info_nce(pairs, pairs, temperature=ONE, targets=torch.eye(2))
     assert float(loss) == pytest.approx(math.log(1 + math.exp(-1)), abs=1e-6)
 
 
-def test_the_identity_as_target_is_the_cross_entropy_of_clip() -> None:
+def test_identity_targets_give_the_loss_of_clip() -> None:
     torch.manual_seed(0)
     images, texts = (functional.normalize(torch.randn(6, 8), dim=1) for _ in range(2))
     temperature = torch.tensor(0.07)
@@ -30,13 +30,13 @@ def test_the_identity_as_target_is_the_cross_entropy_of_clip() -> None:
     torch.testing.assert_close(ours, clip)
 
 
-def test_uninformative_embeddings_lose_log_n() -> None:
+def test_equal_embeddings_lose_log_n() -> None:
     same = functional.normalize(torch.ones(5, 3), dim=1)
     loss = info_nce(same, same, temperature=ONE, targets=torch.eye(5))
     assert float(loss) == pytest.approx(math.log(5), abs=1e-6)
 
 
-def test_both_sides_learn() -> None:
+def test_both_towers_get_a_gradient() -> None:
     images, texts = torch.eye(3).requires_grad_(), torch.eye(3).flip(0).requires_grad_()
     info_nce(images, texts, temperature=ONE, targets=torch.eye(3)).backward()
     assert images.grad is not None
@@ -45,7 +45,7 @@ def test_both_sides_learn() -> None:
     assert texts.grad.abs().sum() > 0
 
 
-def test_the_overlap_of_findings_by_hand() -> None:
+def test_jaccard_of_findings() -> None:
     labels = torch.tensor([[1.0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 2]])
     expected = torch.tensor([[1, 0.5, 0, 0], [0.5, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
     torch.testing.assert_close(jaccard(labels), expected)
@@ -58,7 +58,7 @@ def test_the_overlap_of_findings_by_hand() -> None:
     sharpness=st.floats(0.02, 2),
     size=st.integers(1, 12),
 )
-def test_targets_are_distributions_that_prefer_the_own_report(
+def test_soft_targets_are_distributions_that_prefer_the_own_report(
     seed: int, share: float, sharpness: float, size: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -70,7 +70,7 @@ def test_targets_are_distributions_that_prefer_the_own_report(
     assert (targets <= own + 1e-5).all()
 
 
-def test_a_repeated_report_is_as_right_as_the_own_one() -> None:
+def test_soft_targets_share_between_repeated_reports() -> None:
     texts = functional.normalize(torch.tensor([[1.0, 0], [1, 0], [0, 1]]), dim=1)
     labels = torch.tensor([[1.0, 0], [1, 0], [0, 1]])
     targets = soft_targets(texts, labels, label_share=0.5, sharpness=0.05)

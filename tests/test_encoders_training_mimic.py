@@ -95,7 +95,7 @@ def test_mimic_is_read_as_published(tmp_path: Path) -> None:
     assert dataset.left_out["held back for test"] == 1
 
 
-def test_images_that_are_not_on_the_disk_are_left_out(tmp_path: Path) -> None:
+def test_images_that_are_not_on_disk_are_left_out(tmp_path: Path) -> None:
     write_mimic(tmp_path, IMAGES, reports=REPORTS)
     for path in (tmp_path / "jpg").rglob("*.jpg"):
         if path.stem != "v":
@@ -118,7 +118,7 @@ def test_images_that_are_not_on_the_disk_are_left_out(tmp_path: Path) -> None:
         (("", 50000009, 13000000, "PA", "train"), r"line 8: dicom_id is empty"),
     ],
 )
-def test_a_rubbish_row_of_mimic_is_named(
+def test_an_invalid_row_of_mimic_is_named(
     tmp_path: Path, image: tuple[str, int, int, str, str], message: str
 ) -> None:
     write_mimic(tmp_path, [*IMAGES, image], reports=REPORTS)
@@ -126,7 +126,7 @@ def test_a_rubbish_row_of_mimic_is_named(
         read_mimic(Mimic(path=tmp_path / "jpg", reports=tmp_path / "reports"))
 
 
-def test_a_table_that_was_cut_on_its_way_is_named(tmp_path: Path) -> None:
+def test_a_truncated_table_is_named(tmp_path: Path) -> None:
     write_mimic(tmp_path, IMAGES, reports=REPORTS)
     table = tmp_path / "jpg" / "mimic-cxr-2.0.0-split.csv.gz"
     table.write_bytes(table.read_bytes()[:-20])
@@ -136,7 +136,7 @@ def test_a_table_that_was_cut_on_its_way_is_named(tmp_path: Path) -> None:
         read_mimic(Mimic(path=tmp_path / "jpg", reports=tmp_path / "reports"))
 
 
-def test_gaze_joins_the_training_images_of_mimic_alone(tmp_path: Path) -> None:
+def test_gaze_is_attached_to_training_images_only(tmp_path: Path) -> None:
     write_mimic(tmp_path, IMAGES, reports=REPORTS)
     marks = tmp_path / "gaze.jsonl"
     gaze = {"kind": "fixation", "x": 0.5, "y": 0.5, "seconds": 1.0}

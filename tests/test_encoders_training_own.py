@@ -1,4 +1,4 @@
-"""One's own table of studies and of marks: what it may hold, and what is said of rubbish."""
+"""Your own tables of studies and of marks, valid and invalid."""
 
 import contextlib
 import tempfile
@@ -26,7 +26,7 @@ from encoders.training.sources.tables import (
     read_study_table,
 )
 
-# --- one's own table
+# --- studies
 
 TABLE = """
 image,study_id,patient_id,view,split,findings,impression,labels
@@ -41,7 +41,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_table_of_ones_own(tmp_path: Path, separator: str) -> None:
+def test_a_study_table_is_read(tmp_path: Path, separator: str) -> None:
     text = TABLE.replace("; clear", "").replace(",", separator)
     one, two = read_study_table(StudyTable(path=write_csv(tmp_path / "own.csv", text)))
     assert one == TrainingStudy(
@@ -56,7 +56,7 @@ def test_a_table_of_ones_own(tmp_path: Path, separator: str) -> None:
     assert (two.text, two.split) == (LARGE, Split.VAL)
 
 
-def test_json_lines_may_hold_whole_reports_and_have_marks(tmp_path: Path) -> None:
+def test_jsonl_tables_of_whole_reports_and_of_marks(tmp_path: Path) -> None:
     report = f"INDICATION: cough.\nFINDINGS: {CLEAR}\nIMPRESSION: Normal."
     studies = jsonl(tmp_path / "own.jsonl", [LINES[0] | {"text": report}, LINES[1]])
     box = {"kind": "box", "x": 0.1, "y": 0.2, "width": 0.3, "height": 0.4}
@@ -72,14 +72,16 @@ def test_json_lines_may_hold_whole_reports_and_have_marks(tmp_path: Path) -> Non
 
 
 @given(share=st.floats(0.05, 0.95), patients=st.lists(st.text(min_size=1), max_size=40))
-def test_the_split_of_a_patient_is_the_patients_own(share: float, patients: list[str]) -> None:
+def test_a_patients_split_does_not_depend_on_other_patients(
+    share: float, patients: list[str]
+) -> None:
     together = {name: patient_split(name, val_share=share) for name in patients}
     assert all(patient_split(name, val_share=share) is split for name, split in together.items())
     larger = {name for name in patients if patient_split(name, val_share=0.96) is Split.VAL}
     assert {name for name, split in together.items() if split is Split.VAL} <= larger
 
 
-def test_the_share_of_validation_patients_is_the_one_that_was_asked_for() -> None:
+def test_the_share_of_validation_patients_is_as_requested() -> None:
     drawn = [patient_split(f"patient {number}", val_share=0.1) for number in range(3000)]
     assert drawn.count(Split.VAL) / 3000 == pytest.approx(0.1, abs=0.02)  # 3.6 standard errors
 
@@ -90,7 +92,7 @@ def test_the_share_of_validation_patients_is_the_one_that_was_asked_for() -> Non
         ("d.png,4,,,,x,,", r"own.csv line 5: patient_id is empty; .*repeat its study_id"),
         (",4,p4,,,x,,", r"line 5: image is empty"),
         ("d.png,,p4,,,x,,", r"line 5: study_id is empty"),
-        ("a.png,4,p4,,,x,,", r"line 5: image a.png stands at .*own.csv line 2 already"),
+        ("a.png,4,p4,,,x,,", r"line 5: image a.png is already in .*own.csv line 2"),
         ("d.png,4,p4,oblique,,x,,", r"line 5: view is 'oblique', not frontal or lateral"),
         ("d.png,4,p4,,dev,x,,", r"line 5: split is 'dev', not train, val or test"),
         (
@@ -103,7 +105,7 @@ def test_the_share_of_validation_patients_is_the_one_that_was_asked_for() -> Non
         ('"d.png,4', r"line 5: not readable as CSV: .*; correct the row"),
     ],
 )
-def test_a_rubbish_row_of_ones_own_is_named(tmp_path: Path, row: str, message: str) -> None:
+def test_an_invalid_study_row_is_named(tmp_path: Path, row: str, message: str) -> None:
     path = write_csv(tmp_path / "own.csv", TABLE.strip() + "\n" + row)
     with pytest.raises(TrainingDataError, match=message):
         read_study_table(StudyTable(path=path))
@@ -122,7 +124,7 @@ def test_a_rubbish_row_of_ones_own_is_named(tmp_path: Path, row: str, message: s
         ("own.csv.gz", b"image", "cannot read"),
     ],
 )
-def test_a_rubbish_table_is_explained(
+def test_an_invalid_table_is_explained(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -134,16 +136,16 @@ def test_a_rubbish_table_is_explained(
     ("marks", "message"),
     [
         ({"width": 100, "height": 100}, r"line 1: .*lies beyond the image; places are fractions"),
-        ({"width": 0, "height": 0.1}, r"no left, top, width and height above 0"),
+        ({"width": 0, "height": 0.1}, r"needs a width and height above 0"),
         ({"width": "w", "height": 0.1}, r"width is 'w', not a finite number"),
         ({"width": True, "height": 0.1}, r"width is 'True', not a finite number"),
         ({"height": 0.1}, r"width is '', not a finite number"),
-        ({"kind": "fixation", "seconds": 0}, r"no x, y and seconds above 0"),
+        ({"kind": "fixation", "seconds": 0}, r"needs seconds above 0"),
         ({"kind": "fixation", "x": 700, "seconds": 0.2}, r"lies far beyond the image; places are"),
         ({"kind": "fixation"}, r"seconds is '', not a finite number"),
     ],
 )
-def test_a_rubbish_mark_is_named(tmp_path: Path, marks: dict[str, Any], message: str) -> None:
+def test_an_invalid_mark_is_named(tmp_path: Path, marks: dict[str, Any], message: str) -> None:
     line = {"image": "a.png", "kind": "box", "x": 0.1, "y": 0.1}
     path = jsonl(tmp_path / "own.jsonl", [line | marks])
     with pytest.raises(TrainingDataError, match=message):
@@ -171,7 +173,7 @@ CELL = st.one_of(
         max_size=4,
     )
 )
-def test_whatever_a_row_holds_it_is_read_or_named(rows: list[dict[str, Any]]) -> None:
+def test_any_row_is_read_or_named(rows: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = jsonl(Path(folder) / "own.jsonl", rows)
         try:
@@ -184,7 +186,7 @@ def test_whatever_a_row_holds_it_is_read_or_named(rows: list[dict[str, Any]]) ->
 
 @settings(max_examples=150)
 @given(content=st.binary(max_size=200), suffix=st.sampled_from([".csv", ".jsonl", ".csv.gz"]))
-def test_whatever_a_file_holds_it_is_read_or_named(content: bytes, suffix: str) -> None:
+def test_any_file_is_read_or_refused(content: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"own{suffix}"
         header = b"" if suffix == ".csv.gz" else b"image,study_id,patient_id\n"
@@ -193,10 +195,10 @@ def test_whatever_a_file_holds_it_is_read_or_named(content: bytes, suffix: str) 
             read_study_table(StudyTable(path=path))
 
 
-# --- marks in a table of their own
+# --- marks
 
 
-def test_marks_in_a_csv_are_gathered_by_image(tmp_path: Path) -> None:
+def test_marks_in_a_csv_are_grouped_by_image(tmp_path: Path) -> None:
     path = write_csv(
         tmp_path / "marks.csv",
         """
@@ -221,13 +223,13 @@ b.png,fixation,0.6,0.5,,,0.4
         ("a.png,fixation,0.2,0.3,,,-1", r"line 2: .*seconds above 0"),
     ],
 )
-def test_a_rubbish_mark_in_a_csv_is_named(tmp_path: Path, row: str, message: str) -> None:
+def test_an_invalid_mark_in_a_csv_is_named(tmp_path: Path, row: str, message: str) -> None:
     path = write_csv(tmp_path / "m.csv", "image,kind,x,y,width,height,seconds\n" + row)
     with pytest.raises(TrainingDataError, match=message):
         read_annotation_table(AnnotationTable(path=path))
 
 
-def test_a_reading_finds_its_image_by_path_or_by_an_only_name() -> None:
+def test_an_annotation_matches_its_image_by_path_or_unique_name() -> None:
     dataset = build_dataset([one_study("x/1.2.840.dcm"), one_study("y/b.png", "z/b.png", number=2)])
     box = Boxes(((0.1, 0.1, 0.1, 0.1),))
     names = ("1.2.840.dcm", "1.2.840", "elsewhere/1.2.840.dcm", "z/b.png")
@@ -239,7 +241,7 @@ def test_a_reading_finds_its_image_by_path_or_by_an_only_name() -> None:
         TrainingDataError, match=r"line 7: 2 images are called b.png; give the image's path"
     ):
         attach_annotations(dataset, [ImageAnnotation("b.png", box, "line 7")])
-    with pytest.raises(TrainingDataError, match=r"none of 2 readings .* 2 training studies"):
+    with pytest.raises(TrainingDataError, match=r"none of 2 annotations .* 2 training studies"):
         attach_annotations(
             dataset, [ImageAnnotation("c", box, "line 1"), ImageAnnotation("d", box, "line 2")]
         )

@@ -1,4 +1,4 @@
-"""What a run is made of: data, order, augmentation, checkpoints, numbers."""
+"""Parts of a training run: data, order, augmentation, settings, checkpoints, metrics."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from encoders.checkout import current_commit
-from encoders.training.augment import augment, draw_warp, warp
+from encoders.training.augment import RankRng, augment, draw_affine, warp
 from encoders.training.config import AugmentSettings, TrainSettings, read_settings
 from encoders.training.dataloader import batch_rows, step_seed
 from encoders.training.dataset import (
@@ -50,7 +50,7 @@ def study(number: int, text: str, split: Split, **changes: Any) -> TrainingStudy
 # --- data
 
 
-def test_training_texts_that_are_asked_in_val_are_left_out() -> None:
+def test_training_texts_that_occur_in_val_are_left_out() -> None:
     studies = [
         study(1, "Clear lungs.", Split.TRAIN),
         study(2, "clear  LUNGS.", Split.TRAIN),
@@ -85,7 +85,7 @@ def test_a_study_without_text_or_image_is_counted_not_kept() -> None:
     assert (cleaned.left_out["no text"], cleaned.left_out["no image"]) == (1, 2)
 
 
-def test_every_image_is_a_pair_with_its_study() -> None:
+def test_every_image_is_paired_with_its_study() -> None:
     studies = [study(1, "a", Split.TRAIN), study(2, "b", Split.TRAIN, laterals=())]
     assert [(str(image), row) for image, row in image_pairs(studies, laterals=True)] == [
         ("1-f.png", 0),
@@ -101,7 +101,7 @@ def test_rare_labels_are_not_learned() -> None:
     assert frequent_labels(labels, min_count=3) == ["normal"]
 
 
-def test_openi_is_read_without_the_images_that_lie_on_their_side(tmp_path: Path) -> None:
+def test_rotated_images_of_openi_are_left_out(tmp_path: Path) -> None:
     row = {
         "id": "CXR994",
         "frontal": ["images/CXR994_IM-2478-1001.jpg", "images/CXR994_IM-2478-2001.jpg"],
@@ -122,7 +122,9 @@ def test_openi_is_read_without_the_images_that_lie_on_their_side(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [None, "{}\n", "not json\n"])
-def test_a_bad_folder_is_explained(tmp_path: Path, content: str | None) -> None:
+def test_a_missing_or_malformed_openi_table_is_explained(
+    tmp_path: Path, content: str | None
+) -> None:
     if content is not None:
         (tmp_path / "studies.jsonl").write_text(content)
     with pytest.raises(TrainingDataError, match=r"CXR_DATA|line 1"):
@@ -153,7 +155,7 @@ def test_an_epoch_shows_no_image_twice(images: int, batch: int, seed: int) -> No
     assert torch.equal(rows[0], again)
 
 
-def test_epochs_and_seeds_give_other_orders() -> None:
+def test_epochs_and_seeds_give_different_orders() -> None:
     orders = [
         batch_rows(step, images=50, batch_size=50, seed=seed) for step in (0, 1) for seed in (0, 1)
     ]
@@ -164,7 +166,9 @@ def test_epochs_and_seeds_give_other_orders() -> None:
 
 # --- augmentation
 
-STILL = AugmentSettings(smallest_crop=1, degrees=0, aspect=0, gamma=0, contrast=0, brightness=0)
+NO_AUGMENTATION = AugmentSettings(
+    smallest_crop=1, degrees=0, aspect=0, gamma=0, contrast=0, brightness=0
+)
 
 
 @settings(max_examples=20)
@@ -172,7 +176,7 @@ STILL = AugmentSettings(smallest_crop=1, degrees=0, aspect=0, gamma=0, contrast=
 def test_augmented_images_stay_images(seed: int) -> None:
     torch.manual_seed(seed)
     images = torch.rand(3, 40, 40)
-    seen = augment(images, AugmentSettings(), size=32)
+    seen = augment(images, AugmentSettings(), size=32, rng=RankRng())
     assert seen.shape == (3, 32, 32)
     assert seen.min() >= 0
     assert seen.max() <= 1
@@ -180,10 +184,10 @@ def test_augmented_images_stay_images(seed: int) -> None:
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
-def test_a_image_is_never_mirrored(seed: int) -> None:
+def test_an_image_is_never_mirrored(seed: int) -> None:
     """The map keeps left on the left and up on top: its determinant and diagonal are positive."""
     torch.manual_seed(seed)
-    maps = draw_warp(64, AugmentSettings())
+    maps = draw_affine(64, AugmentSettings(), rng=RankRng())
     assert (maps[:, :, :2].det() > 0).all()
     assert (maps[:, 0, 0] > 0).all()
     assert (maps[:, 1, 1] > 0).all()
@@ -193,23 +197,25 @@ def test_a_heatmap_moves_with_its_image() -> None:
     torch.manual_seed(0)
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     spot = torch.exp(-((rows - 30) ** 2 + (columns - 25) ** 2) / 30).expand(8, 64, 64)
-    maps = draw_warp(8, AugmentSettings())
+    maps = draw_affine(8, AugmentSettings(), rng=RankRng())
     image, heatmap = warp(spot, maps, size=48), warp(spot**2, maps, size=48)
     assert torch.equal(image.flatten(1).argmax(1), heatmap.flatten(1).argmax(1))
     assert len(image.flatten(1).argmax(1).unique()) > 4  # and it does move
 
 
-def test_without_spread_the_image_is_only_resized() -> None:
+def test_the_identity_map_only_resizes() -> None:
     identity = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
     image = torch.rand(1, 32, 32)
     torch.testing.assert_close(warp(image, identity, size=32), image)
     torch.testing.assert_close(
-        augment(torch.full((1, 32, 32), 0.25), STILL, size=32)[:, 4:-4, 4:-4],
+        augment(torch.full((1, 32, 32), 0.25), NO_AUGMENTATION, size=32, rng=RankRng())[
+            :, 4:-4, 4:-4
+        ],
         torch.full((1, 24, 24), 0.25),
     )
 
 
-# --- settings, checkpoints, numbers
+# --- settings, checkpoints, metrics
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("eclip*.toml")), ids=lambda path: path.stem)
@@ -221,7 +227,7 @@ def test_the_recipes_can_be_read(path: Path) -> None:
     ("text", "message"),
     [("epochs = 3", "epochs"), ("[optim]\nlr = -1", "greater than 0"), ("[", "cannot use")],
 )
-def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.toml").write_text(text)
     with pytest.raises(TrainingDataError, match=message):
         read_settings(tmp_path / "x.toml")
@@ -269,7 +275,7 @@ def test_the_fingerprint_follows_the_settings() -> None:
     assert fingerprint(settings_used.model_dump()) != fingerprint(other.model_dump())
 
 
-def test_numbers_after_the_checkpoint_and_half_lines_are_forgotten(tmp_path: Path) -> None:
+def test_metrics_after_the_checkpoint_and_partial_lines_are_dropped(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, fingerprint="a")
     for step in (1, 2, 3):
         folder.append_metrics(step, {"loss": 1 / step})
@@ -281,7 +287,7 @@ def test_numbers_after_the_checkpoint_and_half_lines_are_forgotten(tmp_path: Pat
     assert lines == ["step,name,value", "1,loss,1", "2,loss,0.5", "3,loss,0.5"]
 
 
-def test_the_picture_of_the_numbers_is_the_same_each_time(tmp_path: Path) -> None:
+def test_the_curves_are_reproducible(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason='not installed: pip install "cxr-rag[plots]"')
     folder = RunFolder(tmp_path, fingerprint="a")
     for step in range(1, 121):
@@ -296,7 +302,7 @@ def test_the_picture_of_the_numbers_is_the_same_each_time(tmp_path: Path) -> Non
         assert name.encode() in pictures[0]
 
 
-def test_without_matplotlib_training_goes_on_and_says_so(
+def test_without_matplotlib_the_log_says_how_to_get_curves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -104,7 +104,7 @@ def work(rank: int, folder: str, with_expert: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("with_expert", [True, False], ids=["expert step", "priming step"])
 @pytest.mark.filterwarnings("ignore:find_unused_parameters:UserWarning")
-def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path: Path, with_expert: bool) -> None:
+def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path: Path, with_expert: bool) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     mp.spawn(work, args=(str(tmp_path), with_expert), nprocs=RANKS)
     one = objective()
@@ -213,7 +213,7 @@ def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_whole_run_of_two_processes_has_the_losses_of_one(tmp_path: Path) -> None:
+def test_a_run_of_two_processes_has_the_losses_of_one(tmp_path: Path) -> None:
     """With priming and expert steps."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -234,6 +234,6 @@ def test_a_whole_run_of_two_processes_has_the_losses_of_one(tmp_path: Path) -> N
     assert (tmp_path / "run-2" / "model" / "model.safetensors").exists()
 
 
-def test_one_process_gathers_what_it_has() -> None:
+def test_gather_in_one_process_returns_its_rows() -> None:
     rows = torch.ones(2, 3)
     assert gather(rows) is rows

@@ -33,7 +33,7 @@ def test_patients_in_two_splits_are_counted_in_the_error() -> None:
 @given(
     rows=st.lists(st.tuples(st.integers(0, 9), st.sampled_from("abc"), st.sampled_from(Split))),
 )
-def test_no_patient_and_by_default_no_text_is_on_both_sides(
+def test_no_patient_and_by_default_no_text_is_in_two_splits(
     rows: list[tuple[int, str, Split]],
 ) -> None:
     studies = [
@@ -57,7 +57,7 @@ def test_no_patient_and_by_default_no_text_is_on_both_sides(
 # --- the settings and a run
 
 
-def test_a_configuration_names_any_layout(tmp_path: Path) -> None:
+def test_any_source_can_be_configured(tmp_path: Path) -> None:
     config = tmp_path / "x.toml"
     config.write_text(
         '[data]\nkind = "mimic"\npath = "a"\nreports = "b"\nsame_texts = "keep"\n'
@@ -78,7 +78,7 @@ def test_a_configuration_names_any_layout(tmp_path: Path) -> None:
         ('kind = "table"\npath = "a"\nval_share = 1.5', "val_share"),
     ],
 )
-def test_a_wrong_data_table_is_named(tmp_path: Path, data: str, message: str) -> None:
+def test_an_invalid_data_section_is_named(tmp_path: Path, data: str, message: str) -> None:
     (tmp_path / "x.toml").write_text("[data]\n" + data)
     with pytest.raises(TrainingDataError, match=message):
         read_settings(tmp_path / "x.toml")

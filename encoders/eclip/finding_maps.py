@@ -1,6 +1,6 @@
-"""Where on an image a finding is: a map for each finding from the image tower's own grid.
+"""Finding maps: for each finding, logits over a grid of the image, from the image tower's grids.
 
-The maps are taught by radiologists' boxes and polygons (`encoders.training.labelled`).
+Trained with radiologists' boxes and polygons (`encoders.training.labelled`).
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-CELL = 16
-"""Pixels of the image that a place of a map stands for."""
+CELL_SIZE = 16
+"""Side of a map's cell in pixels of the model's input."""
 
-INSIDE = 0.5
-"""A place belongs to a finding's box if its share there is this part of the share at the peak."""
+MIN_PEAK_SHARE = 0.5
+"""A cell belongs to a finding's region if its probability is at least this share of the peak's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Region:
     """Where a finding is, as fractions of the image's width and height.
 
     Attributes:
-        peak: (x, y) of the most likely place.
+        peak: (x, y) of the highest probability.
         box: (left, top, width, height) around it.
     """
 
@@ -32,19 +32,20 @@ class Region:
 
 
 class FindingMaps(nn.Module):
-    """Grids of a tower to one map a finding, at the finer grid's size.
+    """Combines two grids of an image tower into one map per finding, at the finer grid's size.
 
-    A place is part of what is read: where a finding lies is half known before the image is seen.
+    A learned position embedding (``place``) enters too: where a finding lies is half known before
+    the image is seen.
 
     Args:
-        findings: how many maps.
+        findings: number of maps.
         mid_width: channels of the finer grid.
-        width: channels of the coarser one.
+        width: channels of the coarser grid.
         grid: side of the finer grid at the model's image size.
     """
 
     HIDDEN = 96
-    """Channels in between."""
+    """Channels of the hidden layers."""
 
     def __init__(self, findings: int, *, mid_width: int, width: int, grid: int) -> None:
         super().__init__()
@@ -59,25 +60,25 @@ class FindingMaps(nn.Module):
         nn.init.constant_(self.out.bias, -3.0)  # type: ignore[arg-type] # it has one
 
     def forward(self, mid: Tensor, deep: Tensor) -> Tensor:
-        """[N, mid_width, h, w] and [N, width, h / 2, w / 2] to log-odds float32 [N, F, h, w]."""
+        """[N, mid_width, h, w] and [N, width, h / 2, w / 2] to logits float32 [N, F, h, w]."""
         size = (mid.shape[-2], mid.shape[-1])
         coarse = functional.interpolate(self.deep(deep).float(), size, mode="bilinear")
         place: Tensor = self.place
         if place.shape[-2:] != size:
             place = functional.interpolate(place, size, mode="bilinear")
-        seen = self.norm(self.mid(mid) + coarse + place).relu()
-        maps: Tensor = self.out(self.conv_norm(self.conv(seen)).relu())
+        hidden = self.norm(self.mid(mid) + coarse + place).relu()
+        maps: Tensor = self.out(self.conv_norm(self.conv(hidden)).relu())
         return maps.float()
 
 
-def locate(log_odds: NDArray[np.float32], *, side: int = 64) -> Region:
-    """The peak and the box of one map [h, w]; read at a finer side, between the grid's places."""
-    from scipy import ndimage  # noqa: PLC0415 - a query does not wait for it
+def locate(logits: NDArray[np.float32], *, side: int = 64) -> Region:
+    """Peak and surrounding box of one map [h, w], upsampled to ``side``."""
+    from scipy import ndimage  # noqa: PLC0415 - slow to import
 
-    fine = _finer(log_odds, side)
+    fine = _upsample(logits, side)
     row, column = np.unravel_index(int(fine.argmax()), fine.shape)
-    parts, _ = ndimage.label(_odds_share(fine) >= INSIDE)
-    rows, columns = ndimage.find_objects(parts)[parts[row, column] - 1]
+    components, _ = ndimage.label(_peak_shares(fine) >= MIN_PEAK_SHARE)
+    rows, columns = ndimage.find_objects(components)[components[row, column] - 1]
     left, top = columns.start / side, rows.start / side
     right, bottom = columns.stop / side, rows.stop / side
     peak = ((float(column) + 0.5) / side, (float(row) + 0.5) / side)
@@ -85,46 +86,46 @@ def locate(log_odds: NDArray[np.float32], *, side: int = 64) -> Region:
 
 
 def contour_edges(
-    log_odds: NDArray[np.float32], *, side: int, columns: tuple[float, float] = (0.0, 1.0)
+    logits: NDArray[np.float32], *, side: int, columns: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[tuple[int, int, int, int], ...]:
-    """The contour of all places of one map [h, w] that are at least `INSIDE` as likely as its peak.
+    """Contour around all cells of one map [h, w] with at least `MIN_PEAK_SHARE` of its peak.
 
     Args:
-        log_odds: the map.
-        side: how many parts of the image's sides the edges are counted in.
-        columns: fractions of the width between which places and peak are looked for. Chosen of the
-            finer map: a map cut before would overshoot at the cut, and have its peak there.
+        logits: the map.
+        side: grid that the map is upsampled to.
+        columns: only between these fractions of the width. The map is cropped after upsampling,
+            which would overshoot at the crop's edge.
 
     Returns:
-        Horizontal and vertical edges (x, y, x, y), in parts of the image's sides.
+        Horizontal and vertical edges (x, y, x, y) on the upsampled grid.
     """
-    first, last = (round(part * side) for part in columns)
+    first, last = (round(fraction * side) for fraction in columns)
     inside = np.zeros((side + 2, side + 2), np.bool_)
-    inside[1:-1, first + 1 : last + 1] = (
-        _odds_share(_finer(log_odds, side)[:, first:last]) >= INSIDE
-    )
-    across = _runs(inside[1:, 1:-1] != inside[:-1, 1:-1])
-    down = _runs((inside[1:-1, 1:] != inside[1:-1, :-1]).T)
+    shares = _peak_shares(_upsample(logits, side)[:, first:last])
+    inside[1:-1, first + 1 : last + 1] = shares >= MIN_PEAK_SHARE
+    horizontal = _runs(inside[1:, 1:-1] != inside[:-1, 1:-1])
+    vertical = _runs((inside[1:-1, 1:] != inside[1:-1, :-1]).T)
     return tuple(
-        [(first, row, last, row) for row, first, last in across]
-        + [(column, first, column, last) for column, first, last in down]
+        [(start, row, stop, row) for row, start, stop in horizontal]
+        + [(column, start, column, stop) for column, start, stop in vertical]
     )
 
 
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
-    """Row, first and one past the last column of each unbroken run of a mask."""
-    ends = np.diff(np.pad(flags, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, first = np.nonzero(ends == 1)
-    last = np.nonzero(ends == -1)[1]
-    return list(zip(rows.tolist(), first.tolist(), last.tolist(), strict=True))
+    """(row, start column, stop column) of each run of True in a mask."""
+    changes = np.diff(np.pad(flags, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(changes == 1)
+    stops = np.nonzero(changes == -1)[1]
+    return list(zip(rows.tolist(), starts.tolist(), stops.tolist(), strict=True))
 
 
-def _finer(log_odds: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    grid = torch.from_numpy(np.ascontiguousarray(log_odds))[None, None]
+def _upsample(logits: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    grid = torch.from_numpy(np.ascontiguousarray(logits))[None, None]
     fine = functional.interpolate(grid, (side, side), mode="bicubic")
     return np.asarray(fine[0, 0].numpy())
 
 
-def _odds_share(fine: NDArray[np.float32]) -> NDArray[np.float64]:
-    chance = 1 / (1 + np.exp(-fine.astype(np.float64)))
-    return np.asarray(chance / chance.max())
+def _peak_shares(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities relative to the highest one."""
+    probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return np.asarray(probabilities / probabilities.max())

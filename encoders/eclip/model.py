@@ -1,7 +1,7 @@
-"""The model of eCLIP at inference: two towers, two projections, one temperature; and its folder.
+"""The eCLIP model (two towers, two projections, a temperature, finding maps), and its folder.
 
 Only safetensors is read: a pickle can run code. The expert parts of training (heatmap processor,
-mixup, curriculum) wrap the model from outside and leave it untouched.
+mixup, curriculum) are not part of it.
 
 Source: Kumar & Marttinen, arXiv 2403.10153; Radford et al., arXiv 2103.00020.
 """
@@ -25,7 +25,7 @@ from encoders.packaged_weights import EncoderError, file_sha256, read_json
 from encoders.preprocess import EvalTransform
 from encoders.towers.base import (
     ImageTower,
-    Prepared,
+    PreparedTexts,
     TextTower,
     build_image_tower,
     build_text_tower,
@@ -37,7 +37,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 GRAPH = "image.onnx"
 TOKENIZER = "tokenizer"
-"""Folder of a foreign text tower's tokenizer; our own comes from its package."""
+"""Folder of a Hugging Face text tower's tokenizer."""
 
 MODEL_TYPE = "eclip"
 TEMPERATURE_BOUNDS = (0.01, 2.0)
@@ -45,16 +45,16 @@ TEMPERATURE_BOUNDS = (0.01, 2.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EclipConfig:
-    """The content of ``config.json``: everything that is needed to build the model.
+    """The content of ``config.json``: everything needed to build the model.
 
     Attributes:
-        name: of the weights, the first half of the encoder id.
+        name: first half of the encoder id.
         dim: length of an embedding.
-        image_tower, text_tower: settings of `encoders.towers.base`, with their ``kind``.
-        dropout: on the image features before the projection, in training only.
+        image_tower, text_tower: see `encoders.towers.base`.
+        dropout: on the image features, in training only.
         temperature: initial divisor of the similarities.
-        findings: that the model has maps of, in their order (`encoders.eclip.finding_maps`).
-        map_grid: side of the maps.
+        findings: those the model has maps of, in the maps' order.
+        map_grid: side of the maps in cells.
     """
 
     name: str = "eclip"
@@ -68,11 +68,13 @@ class EclipConfig:
 
     @classmethod
     def from_json(cls, settings: dict[str, Any]) -> "EclipConfig":
-        """The settings of a ``config.json``; another model type or key is an EncoderError."""
+        """Parse a ``config.json``; another model type or an unknown key is an EncoderError."""
         values = dict(settings)
-        found = values.pop("model_type", None)
-        if found != MODEL_TYPE:
-            raise EncoderError(f"config.json has model_type {found!r}, expected {MODEL_TYPE!r}")
+        model_type = values.pop("model_type", None)
+        if model_type != MODEL_TYPE:
+            raise EncoderError(
+                f"config.json has model_type {model_type!r}, expected {MODEL_TYPE!r}"
+            )
         if members := values.get("members"):
             raise EncoderError(f"this is an ensemble: name the folder of a member, of {members}")
         unknown = values.keys() - {item.name for item in fields(cls)}
@@ -83,11 +85,11 @@ class EclipConfig:
 
 
 class RunningMeanCentering(nn.Module):
-    """Subtracts the mean of its side: of the batch in training, the running one afterwards.
+    """Subtracts the mean: the batch's in training, a running mean at inference.
 
-    Images and reports otherwise settle in two far cones of the space (the modality gap), where the
-    similarity says more about a report being near the images' cone than about the image. Source:
-    Liang et al., arXiv 2203.02053; centring as in GR-CLIP, arXiv 2507.19054.
+    Otherwise images and reports settle in two distant cones (the modality gap), where similarity
+    tells how near a report is to the images' cone rather than to the image. Source: Liang et al.,
+    arXiv 2203.02053; centring as in GR-CLIP, arXiv 2507.19054.
     """
 
     MOMENTUM = 0.1
@@ -127,12 +129,12 @@ class EclipModel(nn.Module):
         if config.findings:
             tower = self.image_tower
             if not isinstance(tower, EfficientNetLite):
-                raise EncoderError(f"{type(tower).__name__} gives no grids to make finding maps of")
+                raise EncoderError(f"{type(tower).__name__} has no grids for finding maps")
             sizes = {"mid_width": tower.mid_width, "width": tower.width, "grid": config.map_grid}
             self.finding_maps = FindingMaps(len(config.findings), **sizes)
 
-    def prepare_texts(self, texts: Sequence[str]) -> Prepared:
-        """Texts to what `encode_text` reads."""
+    def prepare_texts(self, texts: Sequence[str]) -> PreparedTexts:
+        """Texts to the input of `encode_text`."""
         return cast(TextTower, self.text_tower).prepare(texts)
 
     def image_features(self, pixels: Tensor) -> Tensor:
@@ -143,7 +145,7 @@ class EclipModel(nn.Module):
     def features_and_maps(
         self, pixels: Tensor, *, mapped: slice = slice(None)
     ) -> tuple[Tensor, Tensor]:
-        """As `image_features`, and log-odds [N, findings, h, w] of the ``mapped`` images.
+        """As `image_features`, with finding maps [N, findings, h, w] of the ``mapped`` images.
 
         Raises:
             EncoderError: the model has no maps.
@@ -162,12 +164,12 @@ class EclipModel(nn.Module):
         """Normalised images float32 [N, channels, H, W] to float32 [N, dim], rows of norm 1."""
         return self.project_image(self.image_features(pixels))
 
-    def encode_text(self, prepared: Prepared) -> Tensor:
-        """What `prepare_texts` returned to float32 [N, dim], rows of norm 1."""
+    def encode_text(self, prepared: PreparedTexts) -> Tensor:
+        """Prepared texts to float32 [N, dim], rows of norm 1."""
         return self.project_text(self.text_features(prepared))
 
-    def text_features(self, prepared: Prepared) -> Tensor:
-        """What `prepare_texts` returned to tower features float32 [N, width]."""
+    def text_features(self, prepared: PreparedTexts) -> Tensor:
+        """Prepared texts to tower features float32 [N, width]."""
         features: Tensor = self.text_tower(prepared).float()
         return features
 
@@ -177,17 +179,17 @@ class EclipModel(nn.Module):
 
     @torch.no_grad()
     def bound_temperature(self) -> None:
-        """Put the parameter back within the bounds; beyond them it would have no gradient."""
+        """Clamp the parameter to the bounds; beyond them it would have no gradient."""
         self.log_temperature.clamp_(*(math.log(bound) for bound in TEMPERATURE_BOUNDS))
 
     @property
     def temperature(self) -> Tensor:
-        """What similarities are divided by in the loss, within `TEMPERATURE_BOUNDS`."""
+        """Divisor of the similarities in the loss."""
         return self.log_temperature.exp().clamp(*TEMPERATURE_BOUNDS)
 
 
 def save_pretrained(folder: Path, *, model: EclipModel, transform: EvalTransform) -> None:
-    """Write the three files of a model; the folder is made. A graph of weights before goes."""
+    """Write a model folder; a graph of earlier weights is removed."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / GRAPH).unlink(missing_ok=True)
     config = {"model_type": MODEL_TYPE, **asdict(model.config)}
@@ -198,7 +200,7 @@ def save_pretrained(folder: Path, *, model: EclipModel, transform: EvalTransform
     transform.save_pretrained(folder)
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o644)  # safetensors makes it private to its writer
+    (folder / WEIGHTS).chmod(0o644)  # safetensors creates it readable by its owner only
 
 
 def load_pretrained(folder: Path) -> tuple[EclipModel, EvalTransform]:
@@ -209,8 +211,8 @@ def load_pretrained(folder: Path) -> tuple[EclipModel, EvalTransform]:
     """
     config = EclipConfig.from_json(read_json(folder / CONFIG))
     if config.text_tower.get("tokenizer") == TOKENIZER:
-        here = {"tokenizer": str(folder / TOKENIZER)}
-        config = replace(config, text_tower=config.text_tower | here)
+        tokenizer = {"tokenizer": str(folder / TOKENIZER)}
+        config = replace(config, text_tower=config.text_tower | tokenizer)
     transform = EvalTransform.from_pretrained(folder)
     model = EclipModel(config)
     path = folder / WEIGHTS
@@ -224,7 +226,7 @@ def load_pretrained(folder: Path) -> tuple[EclipModel, EvalTransform]:
 
 
 def content_hash(folder: Path) -> str:
-    """First 12 digits of the sha256 over configuration, weights and tokenizer, if one is there."""
+    """First 12 digits of the sha256 over configuration, weights and tokenizer (if any)."""
     names = (folder / CONFIG, folder / WEIGHTS, *sorted((folder / TOKENIZER).glob("*")))
     parts = [file_sha256(path) for path in names]
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:12]

@@ -1,14 +1,12 @@
-"""A model's image side as an ONNX graph, for a runtime that is faster on a CPU than eager PyTorch.
+"""Exports a model's image part as an ONNX graph, which is faster on a CPU than eager PyTorch.
 
     python -m encoders.eclip.onnx_export FOLDER     # pip install "cxr-rag[export]"
 
-Owns ``image.onnx`` in a model's folder. The graph is some fifty kilobytes: its weights are the
-tensors in ``model.safetensors`` beside it, by their place in that file, so that no second copy can
-differ from the first. `encoders.eclip.encoder` runs it, and finds out whether it fits.
+The graph, ``image.onnx`` in the model folder, has 50 KB: its weights are references into
+``model.safetensors`` beside it. `encoders.eclip.encoder` runs it and checks that it fits.
 
-Written node by node: `torch.onnx.export` folds batch norms into new weights, a second copy of
-15 MB, and its 457 nodes take a quarter longer (12.3 ms an image against 9.9); its newer form needs
-one more package.
+Written node by node: `torch.onnx.export` folds batch norms into a second copy of the weights
+(15 MB), and its 457 nodes take a quarter longer (12.3 ms per image against 9.9).
 """
 
 import argparse
@@ -30,24 +28,24 @@ from encoders.towers.efficientnet_lite import Bottleneck, EfficientNetLite
 if TYPE_CHECKING:
     import onnx
 
-_OPSET, _IR = 17, 8  # of 2022: any ONNX Runtime of today reads it
+_OPSET, _IR_VERSION = 17, 8  # of 2022: every current ONNX Runtime reads it
 
 
-def _stored(path: Path) -> dict[str, "onnx.TensorProto"]:
-    """The float32 tensors of a safetensors file, by their place in it."""
-    import onnx  # noqa: PLC0415 - only who exports has it
+def _external_tensors(path: Path) -> dict[str, "onnx.TensorProto"]:
+    """The float32 tensors of a safetensors file, as references into it."""
+    import onnx  # noqa: PLC0415 - an extra
 
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
     tensors = {}
-    for key, facts in header.items():
-        if facts.get("dtype") == "F32":
-            begin, end = facts["data_offsets"]
+    for key, entry in header.items():
+        if entry.get("dtype") == "F32":
+            begin, end = entry["data_offsets"]
             place = {"location": path.name, "offset": 8 + length + begin, "length": end - begin}
             tensors[key] = onnx.TensorProto(
                 name=key,
-                dims=facts["shape"],
+                dims=entry["shape"],
                 data_type=onnx.TensorProto.FLOAT,
                 data_location=onnx.TensorProto.EXTERNAL,
                 external_data=[
@@ -60,26 +58,32 @@ def _stored(path: Path) -> dict[str, "onnx.TensorProto"]:
 
 @dataclass(slots=True)
 class _Graph:
-    """Nodes so far; every method adds some and gives the name of their output."""
+    """A graph in the making; every method adds to it and returns the name of the output.
 
-    stored: dict[str, "onnx.TensorProto"]
+    Attributes:
+        tensors: all weights of the model.
+        side: height and width of the current feature map.
+        used: the weights in the graph.
+    """
+
+    tensors: dict[str, "onnx.TensorProto"]
     side: int
     nodes: list["onnx.NodeProto"] = field(default_factory=list)
     used: dict[str, "onnx.TensorProto"] = field(default_factory=dict)
 
     def node(self, kind: str, inputs: Sequence[str], *, to: str = "", **attributes: Any) -> str:
-        from onnx import helper  # noqa: PLC0415 - as above
+        from onnx import helper  # noqa: PLC0415 - an extra
 
         output = to or f"{kind.lower()}-{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
     def weight(self, key: str) -> str:
-        self.used[key] = self.stored[key]
+        self.used[key] = self.tensors[key]
         return key
 
     def module(self, module: nn.Module, name: str, images: str) -> str:
-        """A layer of the image tower, or one of its parts."""
+        """Add a layer, or a module of layers."""
         match module:
             case nn.Sequential():
                 for key, part in module.named_children():
@@ -96,13 +100,13 @@ class _Graph:
                 return self.node("BatchNormalization", inputs, epsilon=module.eps)
             case nn.ReLU6():
                 return self.node("Clip", [images, "zero", "six"])
-        raise EncoderError(f"no graph is known for {type(module).__name__} ({name})")
+        raise EncoderError(f"cannot export {type(module).__name__} ({name})")
 
     def _conv(self, conv: nn.Conv2d, name: str, images: str) -> str:
         (kernel, _), (stride, _) = conv.kernel_size, conv.stride
-        after = -(-self.side // stride)
-        padding = max((after - 1) * stride + kernel - self.side, 0)  # TensorFlow's SAME
-        self.side = after
+        new_side = -(-self.side // stride)
+        padding = max((new_side - 1) * stride + kernel - self.side, 0)  # TensorFlow's SAME
+        self.side = new_side
         before = padding // 2
         return self.node(
             "Conv",
@@ -115,45 +119,45 @@ class _Graph:
 
 
 def write_graph(folder: Path) -> Path:
-    """Write ``image.onnx`` of a model's folder; returns its path.
+    """Write ``image.onnx`` into a model folder; returns its path.
 
     Raises:
-        EncoderError: the model cannot be read, or its image tower is of another kind than
-            ``efficientnet_lite``.
+        EncoderError: the model cannot be read, or its image tower is not an ``efficientnet_lite``.
     """
     model, transform = load_pretrained(folder)
     tower = model.image_tower
     if not isinstance(tower, EfficientNetLite):
         raise EncoderError(
-            f"graphs are written for efficientnet_lite, not {model.config.image_tower['kind']!r}; "
+            f"only efficientnet_lite can be exported, not {model.config.image_tower['kind']!r}; "
             "this model runs in PyTorch"
         )
-    graph = _Graph(_stored(folder / WEIGHTS), transform.size)
+    graph = _Graph(_external_tensors(folder / WEIGHTS), transform.size)
     images = mid = graph.module(tower.stem, "image_tower.stem", PIXELS)
-    for at, block in enumerate(tower.blocks):
-        if at == tower.mid_end:
+    for index, block in enumerate(tower.blocks):
+        if index == tower.mid_blocks:
             mid, mid_side = images, graph.side
-        images = graph.module(block, f"image_tower.blocks.{at}", images)
+        images = graph.module(block, f"image_tower.blocks.{index}", images)
     deep = graph.module(tower.head, "image_tower.head", images)
     graph.node("ReduceMean", [deep], to=FEATURES, axes=[2, 3], keepdims=0)
-    _project(graph)
+    _add_projection(graph)
     if model.finding_maps is not None:
         graph.side = mid_side
-        _finding_maps(graph, model.finding_maps, mid, deep)
+        _add_finding_maps(graph, model.finding_maps, mid, deep)
     path = folder / GRAPH
-    path.write_bytes(_model(graph, model, shape=(1, transform.channels, *2 * [transform.size])))
+    shape = (1, transform.channels, transform.size, transform.size)
+    path.write_bytes(_serialize(graph, model, shape=shape))
     return path
 
 
-def _project(graph: _Graph) -> None:
+def _add_projection(graph: _Graph) -> None:
     weight = graph.weight("image_projection.weight")
     projected = graph.node("Gemm", [FEATURES, weight], transB=1)
     centred = graph.node("Sub", [projected, graph.weight("image_centre.mean")])
     graph.node("LpNormalization", [centred], to=VECTORS, axis=1, p=2)
 
 
-def _finding_maps(graph: _Graph, maps: FindingMaps, mid: str, deep: str) -> None:
-    """As `FindingMaps.forward` at the size it was made for."""
+def _add_finding_maps(graph: _Graph, maps: FindingMaps, mid: str, deep: str) -> None:
+    """As `FindingMaps.forward` at the model's image size."""
 
     def layer(name: str, images: str) -> str:
         return graph.module(getattr(maps, name), f"finding_maps.{name}", images)
@@ -164,16 +168,16 @@ def _finding_maps(graph: _Graph, maps: FindingMaps, mid: str, deep: str) -> None
         mode="linear",
         coordinate_transformation_mode="half_pixel",
     )
-    seen = graph.node("Add", [layer("mid", mid), coarse])
-    seen = graph.node("Add", [seen, graph.weight("finding_maps.place")])
-    seen = graph.node("Relu", [layer("norm", seen)])
-    seen = graph.node("Relu", [layer("conv_norm", layer("conv", seen))])
+    hidden = graph.node("Add", [layer("mid", mid), coarse])
+    hidden = graph.node("Add", [hidden, graph.weight("finding_maps.place")])
+    hidden = graph.node("Relu", [layer("norm", hidden)])
+    hidden = graph.node("Relu", [layer("conv_norm", layer("conv", hidden))])
     weight, bias = (graph.weight(f"finding_maps.out.{key}") for key in ("weight", "bias"))
-    graph.node("Conv", [seen, weight, bias], to=MAPS, kernel_shape=[1, 1])
+    graph.node("Conv", [hidden, weight, bias], to=MAPS, kernel_shape=[1, 1])
 
 
-def _model(graph: _Graph, model: EclipModel, *, shape: Sequence[int]) -> bytes:
-    from onnx import TensorProto, helper  # noqa: PLC0415 - as above
+def _serialize(graph: _Graph, model: EclipModel, *, shape: Sequence[int]) -> bytes:
+    from onnx import TensorProto, helper  # noqa: PLC0415 - an extra
 
     shapes = {
         PIXELS: shape,
@@ -192,20 +196,20 @@ def _model(graph: _Graph, model: EclipModel, *, shape: Sequence[int]) -> bytes:
         helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
         for name, dims in shapes.items()
     )
-    made = helper.make_model(
+    proto = helper.make_model(
         helper.make_graph(
             graph.nodes, "image", [pixels], outputs, [*constants, *graph.used.values()]
         ),
         opset_imports=[helper.make_opsetid("", _OPSET)],
-        ir_version=_IR,
+        ir_version=_IR_VERSION,
         producer_name="cxr-rag",
     )
-    return bytes(made.SerializeToString(deterministic=True))
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the graph of a folder."""
-    parser = argparse.ArgumentParser(description="Write image.onnx of a model's folder.")
+    """Export the model of a folder."""
+    parser = argparse.ArgumentParser(description="Write image.onnx into a model folder.")
     parser.add_argument("folder", type=Path)
     write_graph(parser.parse_args(arguments).folder)
 

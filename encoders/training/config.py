@@ -1,7 +1,6 @@
 """The settings of a training run, read from a TOML file; an unknown key is refused.
 
-Owns names, defaults and units. A default is the shipped recipe's where
-configs/train/eclip-lite0.toml says nothing else.
+The defaults are those of the shipped recipe unless configs/train/eclip-lite0.toml overrides them.
 """
 
 import tomllib
@@ -20,13 +19,13 @@ class _Settings(BaseModel):
 
 
 class ModelSettings(_Settings):
-    """The model that is trained; see `encoders.eclip.model.EclipConfig`.
+    """The model to train; see `encoders.eclip.model.EclipConfig`.
 
     Attributes:
-        image_tower, text_tower: settings of `encoders.towers.base`; these start at random.
-        start: of EfficientNet-Lite0.
-        image_weights, text_weights: folders of Hugging Face models to start from instead.
-        start_from: a model folder to continue from (eCLIP post-tuned from a trained CLIP).
+        start: initial weights of an EfficientNet-Lite tower; other towers start at random.
+        image_tower, text_tower: see `encoders.towers.base`.
+        image_weights, text_weights: folders of Hugging Face models to use as towers instead.
+        start_from: model folder to continue from (eCLIP post-tuned from a trained CLIP).
     """
 
     dim: int = Field(default=256, ge=8)
@@ -44,7 +43,14 @@ class ModelSettings(_Settings):
 
 
 class AugmentSettings(_Settings):
-    """Training augmentation; see `encoders.training.augment`. Spreads are in log units."""
+    """Ranges of the training augmentation; see `encoders.training.augment`.
+
+    Attributes:
+        smallest_crop: side of the smallest crop, as a share of the image's.
+        degrees: largest rotation.
+        aspect, gamma, contrast: largest change of the logarithm.
+        brightness: largest offset of grey values in [0, 1].
+    """
 
     smallest_crop: float = Field(default=0.75, gt=0, le=1)
     degrees: float = Field(default=10, ge=0)
@@ -55,12 +61,13 @@ class AugmentSettings(_Settings):
 
 
 class TargetSettings(_Settings):
-    """What an image should find among the reports of its batch.
+    """Contrastive targets: which reports of its batch an image should match.
 
     Attributes:
-        kind: ``soft``, by nearness of texts and labels (`soft_targets` in the objective);
-            ``equal``, its own report and those equal to it; ``own``, its own alone, as in CLIP.
-        label_share: of ``soft``.
+        kind: ``soft``, in proportion to the similarity of texts and labels
+            (`encoders.training.objective.soft_targets`); ``equal``, its own report and identical
+            ones; ``own``, its own report only, as in CLIP.
+        label_share: weight of the label similarity in ``soft``; the rest is text similarity.
     """
 
     kind: Literal["soft", "equal", "own"] = "soft"
@@ -68,7 +75,7 @@ class TargetSettings(_Settings):
 
 
 class ProcessorSettings(_Settings):
-    """See `encoders.training.expert.HeatmapProcessor`."""
+    """Arguments of `encoders.training.expert.HeatmapProcessor`."""
 
     width: int = Field(default=256, ge=1)
     patch: int = Field(default=16, ge=1)
@@ -76,16 +83,15 @@ class ProcessorSettings(_Settings):
 
 
 class ExpertSettings(_Settings):
-    """eCLIP: what an expert step adds to the batch. The paper's values are the defaults.
+    """eCLIP: what an expert step adds to the batch. The defaults are the paper's.
 
     Attributes:
-        processor: the heatmap processor.
-        mixup: ``beta`` mixes an image with its expert image by λ ~ Beta(alpha, alpha), one a step;
-            ``none`` takes the expert image as it is.
-        alpha: of the mixup's distribution: a small one keeps λ near 0 or 1.
-        share: size of the expert batch as a share of the main one.
-        priming_weight: of the priming loss in the cold start.
-        heatmaps: ``own``, or another expert image's for the control.
+        mixup: ``beta`` mixes each image with its expert image by λ ~ Beta(alpha, alpha), one draw
+            per step; ``none`` uses the expert image alone.
+        alpha: a small one keeps λ near 0 or 1.
+        share: size of the expert batch relative to the main one.
+        priming_weight: weight of the priming loss in the cold start.
+        heatmaps: ``shuffled`` gives each image another image's heatmap, as a control.
     """
 
     processor: ProcessorSettings = ProcessorSettings()
@@ -98,14 +104,15 @@ class ExpertSettings(_Settings):
 
 
 class OptimSettings(_Settings):
-    """AdamW, warm-up, cosine.
+    """AdamW with warm-up and cosine decay.
 
     Attributes:
-        lr: of the image tower; everything that starts at random learns ``head_lr`` times as fast.
-        ema: decay per step of the averaged weights, which are the ones that are kept.
-        agreement_weight: of `encoders.training.objective.AgreementLoss`; InfoNCE's weight is 1.
-        label_weight: of the label head on the image features.
-        precision: of the towers; ``auto`` is ``bf16`` where the machine computes in it, else
+        lr: learning rate of the image tower.
+        head_lr: of text tower, projections and heads, as a multiple of ``lr``.
+        ema: decay per step of the averaged weights, which are the ones saved.
+        agreement_weight: weight of `encoders.training.objective.AgreementLoss`; InfoNCE has 1.
+        label_weight: weight of the label head's loss.
+        precision: of the towers; ``auto`` is ``bf16`` where the hardware supports it, otherwise
             ``no`` (float32).
     """
 
@@ -121,9 +128,9 @@ class OptimSettings(_Settings):
 
 
 class LabelledSettings(_Settings):
-    """Labelled images beside the pairs of every step; see `encoders.training.labelled`.
+    """Labelled images added to every step; see `encoders.training.labelled`.
 
-    ``findings`` are what the model learns to show on a map, by the readers' names.
+    The model gets a finding map for each of ``findings``.
     """
 
     findings: tuple[str, ...] = FINDINGS
@@ -131,7 +138,7 @@ class LabelledSettings(_Settings):
 
 
 class PretrainSettings(_Settings):
-    """Before the run, the image tower and the maps learn from the labelled images alone."""
+    """Training of the image tower and finding maps on labelled images alone, before the run."""
 
     epochs: float = Field(default=6, gt=0)
     batch_size: int = Field(default=64, ge=2)
@@ -139,19 +146,18 @@ class PretrainSettings(_Settings):
 
 
 class TrainSettings(_Settings):
-    """A whole run; without ``expert`` it trains CLIP.
+    """A whole run. Without ``expert`` it trains CLIP.
 
     Attributes:
         name: first half of the encoder id.
-        size, cache_side: sides in pixels of the images that are trained on and kept decoded.
-        small_size, small_share: side in the first share of the steps, which are then cheaper.
-        laterals: whether lateral images are trained on too.
-        min_label_count: training studies that a finding needs to be learned.
-        checkpoint_every: steps.
-        expert, labelled, pretrain: expert steps, labelled images beside the pairs, and a start
-            from them; none of each if left out.
-        data: studies and annotation; Open-I with the NIH readings of the data folder if left out.
-        num_workers: threads that prepare the next batches, 0 for none; changes no bit.
+        size: side of the training images, in pixels.
+        cache_side: side of the decoded images in the cache, in pixels.
+        small_size, small_share: a smaller side for the first share of the steps; 0 for none.
+        laterals: whether to train on lateral images too.
+        min_label_count: findings with fewer training studies are ignored.
+        checkpoint_every: in steps.
+        data: studies and annotation; by default Open-I with the NIH readings.
+        num_workers: threads that prepare batches ahead; 0 for none. No effect on results.
     """
 
     name: str = Field(default="eclip-lite0", pattern=r"^[a-z0-9][a-z0-9.-]*$")
@@ -170,7 +176,7 @@ class TrainSettings(_Settings):
     expert: ExpertSettings | None = None
     labelled: LabelledSettings | None = None
     pretrain: PretrainSettings | None = None
-    data: StudySource | None = Field(default=None)
+    data: StudySource | None = None
     num_workers: int = Field(default=1, ge=0, exclude=True)
 
     @model_validator(mode="after")
@@ -181,7 +187,7 @@ class TrainSettings(_Settings):
 
 
 def read_settings(path: Path) -> TrainSettings:
-    """The settings of a TOML file.
+    """Read a TOML file.
 
     Raises:
         TrainingDataError: the file cannot be read, or a key is unknown or out of range.

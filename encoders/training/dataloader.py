@@ -1,10 +1,10 @@
-"""The batch of each step, prepared while the step before is taken.
+"""Prepares the batch of each step, ahead of time.
 
-Order, augmentation, expert pairs and mixup are functions of the seed and the step, so that neither
-the number of threads nor the number of ranks nor a resume changes a bit of what is seen.
+Order, augmentation, expert pairs and mixup are functions of the seed and the step: neither the
+number of threads or ranks nor a resume changes a bit.
 
-Threads, not torch's DataLoader: the images are mapped into memory and torch releases the
-interpreter's lock, so nothing is gained by copying batches between processes.
+Threads, not torch's DataLoader: images are memory-mapped and torch releases the GIL, so copying
+batches between processes would gain nothing.
 """
 
 import hashlib
@@ -19,39 +19,37 @@ from torch import Tensor
 
 from encoders.machine import map_ahead
 from encoders.preprocess import EvalTransform
-from encoders.towers.base import Prepared
-from encoders.training.augment import RankRng, augment, augment_marked, warp
-from encoders.training.config import ExpertSettings, TrainSettings
-from encoders.training.expert import draw_share, is_expert_step
+from encoders.towers.base import PreparedTexts
+from encoders.training.augment import RankRng, augment, augment_with_affine, warp
+from encoders.training.config import TrainSettings
 from encoders.training.labelled import LabelledBatch, LabelledTensors, draw_labelled_batch
 from encoders.training.training_set import ExpertTensors, TrainingTensors
 
-_CURRICULUM, _ROWS, _SHARE, _OTHER, _LABELLED = -1, -2, -3, -4, -5
-"""In place of a rank: draws that all ranks share."""
+_CURRICULUM, _EXPERT_ROWS, _MIXUP, _SHUFFLED_ROWS, _LABELLED_ROWS = -1, -2, -3, -4, -5
+"""Streams of random numbers that all ranks share; used in place of a rank."""
 
 
 class Pairs(NamedTuple):
-    """Normalised images float32 [N, channels, H, W] and their reports."""
+    """Normalised images float32 [N, channels, H, W] and rows of `TrainingTensors` for them."""
 
     pixels: Tensor
-    prepared: Prepared
+    prepared: PreparedTexts
     texts: Tensor
     labels: Tensor
     complete: Tensor
 
 
 class ExpertPairs(NamedTuple):
-    """Annotated images, and how much of each is kept in the mixture.
+    """Annotated images before mixup.
 
     Attributes:
-        pairs: not yet mixed.
-        heatmaps: float32 [E, H, W] in [0, 1], cropped like the images.
-        share: of the image in the mixture; the rest is the expert image.
+        heatmaps: float32 [E, H, W] in [0, 1], augmented like the images.
+        image_weight: λ of the mixup: the image's weight; the expert image has the rest.
     """
 
     pairs: Pairs
     heatmaps: Tensor
-    share: float
+    image_weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +57,21 @@ class StepBatch:
     """The input of one step.
 
     Attributes:
-        main: augmented images and their reports.
-        expert: None by the curriculum's draw.
-        labelled: None where the settings have none.
+        expert: None in steps without expert pairs.
+        labelled: None without ``[labelled]`` in the settings.
         priming: weight of the priming loss.
-        state: of the generator after these draws; dropout continues from there.
+        rng_state: of the generator after augmentation; dropout continues from it.
     """
 
     main: Pairs
     expert: ExpertPairs | None
     labelled: LabelledBatch | None
     priming: float
-    state: Tensor
+    rng_state: Tensor
 
 
 class BatchLoader:
-    """The batches of a run of so many steps; a rank takes the rows ``rank :: ranks`` of each."""
+    """Makes the batches of a run; a rank gets the rows ``rank :: ranks`` of each."""
 
     def __init__(
         self,
@@ -92,13 +89,13 @@ class BatchLoader:
         self._data = data
         self._experts = experts
         self._labelled = labelled
-        self._large = transform
-        self._small = replace(transform, size=settings.small_size or transform.size)
+        self._transform = transform
+        self._small_transform = replace(transform, size=settings.small_size or transform.size)
         self._steps = steps
         self._rank, self._ranks = rank, ranks
 
     def batches(self, first: int = 0) -> Iterator[StepBatch]:
-        """Batches of the steps from ``first`` to the end, prepared ahead by ``num_workers``."""
+        """Batches from step ``first`` to the end, prepared ahead by ``num_workers`` threads."""
         workers = self._settings.num_workers
         return map_ahead(self.make, range(first, self._steps), threads=workers, ahead=workers)
 
@@ -111,25 +108,12 @@ class BatchLoader:
         labelled = self._labelled_batch(step, rng)
         return StepBatch(main, expert, labelled, self._priming_weight(step), generator.get_state())
 
-    def _transform_at(self, step: int) -> EvalTransform:
-        """Small images first: cheaper, and what they teach is kept."""
-        return self._small if step < self._settings.small_share * self._steps else self._large
+    def _shared_rng(self, step: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng(step_seed(self._settings.seed, step=step, rank=stream))
 
-    def _labelled_batch(self, step: int, rng: RankRng) -> LabelledBatch | None:
-        """As many labelled images on every rank, none of them twice."""
-        chosen, data = self._settings.labelled, self._labelled
-        if chosen is None or data is None:
-            return None
-        seed = step_seed(self._settings.seed, step=step, rank=_LABELLED)
-        wanted = min(chosen.batch_size * self._ranks, len(data.images))
-        rows = np.random.default_rng(seed).choice(len(data.images), wanted, replace=False)
-        return draw_labelled_batch(
-            data,
-            rows[self._rank :: self._ranks],
-            augment=self._settings.augment,
-            transform=self._transform_at(step),
-            rng=rng,
-        )
+    def _transform_at(self, step: int) -> EvalTransform:
+        small = step < self._settings.small_share * self._steps
+        return self._small_transform if small else self._transform
 
     def _main_pairs(self, step: int, rng: RankRng) -> Pairs:
         settings, transform = self._settings, self._transform_at(step)
@@ -146,42 +130,53 @@ class BatchLoader:
         return self._pairs(augmented, self._data.study[rows])
 
     def expert_pairs(self, step: int, rng: RankRng) -> ExpertPairs:
-        """The expert half of a step: images and heatmaps under the same crops, and λ.
+        """Annotated images of a step with their heatmaps.
 
         Raises:
-            ValueError: the run has no experts.
+            ValueError: the run has no expert images.
         """
-        settings, experts, chosen = self._settings, self._experts, self._settings.expert
-        if chosen is None or experts is None:
+        settings, experts, expert = self._settings, self._experts, self._settings.expert
+        if expert is None or experts is None:
             raise ValueError("the run has no expert images")
-        transform = self._transform_at(step)
-        rows, other = self._expert_rows(chosen, experts, step)
-        cropped, maps = augment_marked(
+        transform, total = self._transform_at(step), len(experts.study)
+        count = max(2, round(expert.share * settings.optim.batch_size))
+        count += -count % self._ranks  # the same number on every rank
+        order = self._shared_rng(step, _EXPERT_ROWS).permutation(total)
+        rows = np.resize(order, count)  # repeats them if there are too few
+        shuffled = other_rows(rows, count=total, rng=self._shared_rng(step, _SHUFFLED_ROWS))
+        heatmap_rows = shuffled if expert.heatmaps == "shuffled" else rows
+        rows, heatmap_rows = (some[self._rank :: self._ranks] for some in (rows, heatmap_rows))
+        images, affine = augment_with_affine(
             experts.images[rows], settings.augment, transform=transform, rng=rng
         )
-        pairs = self._pairs(cropped, experts.study[torch.from_numpy(rows)])
-        seed = step_seed(settings.seed, step=step, rank=_SHARE)
-        share = draw_share(chosen.alpha, seed) if chosen.mixup == "beta" else 0.0
-        shuffled = chosen.heatmaps == "shuffled"
-        heat = torch.from_numpy(experts.heatmaps[other if shuffled else rows]).float()
-        return ExpertPairs(pairs, warp(heat / 255, maps, size=transform.size).clamp(0, 1), share)
+        mixup_rng = self._shared_rng(step, _MIXUP)
+        mixed = expert.mixup == "beta"
+        image_weight = float(mixup_rng.beta(expert.alpha, expert.alpha)) if mixed else 0.0
+        heatmaps = torch.from_numpy(experts.heatmaps[heatmap_rows]).float() / 255
+        return ExpertPairs(
+            self._pairs(images, experts.study[torch.from_numpy(rows)]),
+            warp(heatmaps, affine, size=transform.size).clamp(0, 1),
+            image_weight,
+        )
 
-    def _expert_rows(
-        self, chosen: ExpertSettings, experts: ExpertTensors, step: int
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """This rank's rows of the annotated images, and for each another one."""
-        seed, count = self._settings.seed, len(experts.study)
-        wanted = max(2, round(chosen.share * self._settings.optim.batch_size))
-        wanted += -wanted % self._ranks  # every rank brings as many
-        generator = np.random.default_rng(step_seed(seed, step=step, rank=_ROWS))
-        rows = np.resize(generator.permutation(count), wanted)  # too few images come again
-        other = other_rows(rows, count=count, seed=step_seed(seed, step=step, rank=_OTHER))
-        return rows[self._rank :: self._ranks], other[self._rank :: self._ranks]
+    def _labelled_batch(self, step: int, rng: RankRng) -> LabelledBatch | None:
+        settings, data = self._settings.labelled, self._labelled
+        if settings is None or data is None:
+            return None
+        count = min(settings.batch_size * self._ranks, len(data.images))
+        rows = self._shared_rng(step, _LABELLED_ROWS).choice(len(data.images), count, replace=False)
+        return draw_labelled_batch(
+            data,
+            rows[self._rank :: self._ranks],
+            augment=self._settings.augment,
+            transform=self._transform_at(step),
+            rng=rng,
+        )
 
     def _pairs(self, pixels: Tensor, study: Tensor) -> Pairs:
         data = self._data
         return Pairs(
-            self._large.normalise(pixels).contiguous(memory_format=torch.channels_last),
+            self._transform.normalise(pixels).contiguous(memory_format=torch.channels_last),
             {name: value[study] for name, value in data.prepared.items()},
             data.texts[study],
             data.labels[study],
@@ -189,38 +184,37 @@ class BatchLoader:
         )
 
     def _is_expert_step(self, step: int) -> bool:
-        chosen = self._settings.expert
-        if chosen is None or self._experts is None:
+        expert = self._settings.expert
+        if expert is None or self._experts is None:
             return False
-        chance = chosen.curriculum.probability(step, steps=self._steps)
-        return is_expert_step(chance, step_seed(self._settings.seed, step=step, rank=_CURRICULUM))
+        probability = expert.curriculum.probability(step, steps=self._steps)
+        return bool(self._shared_rng(step, _CURRICULUM).random() < probability)
 
     def _priming_weight(self, step: int) -> float:
-        chosen = self._settings.expert
-        if chosen is None or not chosen.curriculum.is_cold(step, steps=self._steps):
+        expert = self._settings.expert
+        if expert is None or not expert.curriculum.is_cold(step, steps=self._steps):
             return 0.0
-        return chosen.priming_weight
+        return expert.priming_weight
 
 
 def batch_rows(step: int, *, images: int, batch_size: int, seed: int) -> Tensor:
-    """Rows of the images of a step: each epoch is another permutation."""
-    epoch, at = divmod(step, images // batch_size)
+    """Image rows of a step; each epoch is another permutation."""
+    epoch, index = divmod(step, images // batch_size)
     order = torch.randperm(images, generator=torch.Generator().manual_seed(_seed(seed, epoch)))
-    return order[at * batch_size : (at + 1) * batch_size]
+    return order[index * batch_size : (index + 1) * batch_size]
 
 
 def step_seed(seed: int, *, step: int, rank: int = 0) -> int:
-    """Seed of everything random in a step on one rank."""
+    """Seed for everything random in a step on one rank."""
     return _seed(seed, step, rank)
 
 
-def other_rows(rows: NDArray[np.intp], *, count: int, seed: int) -> NDArray[np.intp]:
-    """For each row any other of ``count``, evenly drawn, never itself."""
-    ahead = np.random.default_rng(seed).integers(1, count, size=len(rows))
-    return np.asarray((rows + ahead) % count)
+def other_rows(rows: NDArray[np.intp], *, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """For each row a random other one of ``count``."""
+    return np.asarray((rows + rng.integers(1, count, size=len(rows))) % count)
 
 
 def _seed(*parts: int) -> int:
-    """63 bits from numbers; nearby numbers give unrelated seeds."""
+    """63 bits from a hash: nearby numbers give unrelated seeds."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

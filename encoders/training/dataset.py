@@ -1,6 +1,6 @@
-"""Studies to learn from: images, a report, finding labels, and a split that does not leak.
+"""Studies to train on: images, a report, finding labels, and a split that does not leak.
 
-Each collection has its reader in `encoders.training.sources`.
+Each data source has its reader in `encoders.training.sources`.
 """
 
 import logging
@@ -17,11 +17,11 @@ from encoders.report_sections import normalize_text
 
 _log = logging.getLogger(__name__)
 
-_TWIN = "training text identical to a {} text"
+_SAME_TEXT = "training text identical to a {} text"
 
 
 class TrainingDataError(Exception):
-    """A data folder cannot be used; the message says why and what to do."""
+    """Training data or settings cannot be used; the message says why and what to do."""
 
 
 class Split(StrEnum):
@@ -37,15 +37,15 @@ class TrainingStudy:
     """One examination.
 
     Attributes:
-        study_id: unique in its collection.
-        patient_id: in Open-I every study is another patient.
+        study_id: unique in its source.
+        patient_id: Open-I has none; there each study counts as its own patient.
         frontals: validation uses the first.
         text: findings and impression, as in `rag.schema.ReportRecord.text`.
-        labels: finding labels that came with the report; what validation compares.
-        fine_labels: finer ones, trained on beside the labels (in Open-I a MeSH heading with each of
-            its qualifiers: ``Opacity/left``).
-        labels_complete: whether a label that is missing is not there; else only those that are
-            given are known, and they teach nothing but which reports are alike.
+        labels: finding labels that came with the report; validation uses only these.
+        fine_labels: further labels to train on (in Open-I a MeSH heading with each of its
+            qualifiers: ``Opacity/left``).
+        labels_complete: whether a missing label means absent. If not, the label head does not
+            learn from this study; its labels still count in the similarity of reports.
     """
 
     study_id: str
@@ -61,10 +61,10 @@ class TrainingStudy:
 
 @dataclass(frozen=True, slots=True)
 class ImageAnnotation:
-    """Where one expert looked or drew on one image.
+    """An expert's gaze or boxes on an image that is not yet matched to a study.
 
     ``image`` is its path, or its file name with or without the suffix (in MIMIC-CXR the DICOM id);
-    ``where`` names the row it comes from.
+    ``where`` is the table row, for error messages.
     """
 
     image: str
@@ -74,7 +74,7 @@ class ImageAnnotation:
 
 @dataclass(frozen=True, slots=True)
 class ExpertImage:
-    """An image of a training study, and where an expert looked or drew on it."""
+    """An image of a training study with an expert's gaze or boxes."""
 
     study_id: str
     path: Path
@@ -83,13 +83,12 @@ class ExpertImage:
 
 @dataclass(frozen=True, slots=True)
 class LabelledExample:
-    """An image without a report that readers labelled, and perhaps drew on.
+    """An image without a report that radiologists labelled, and may have drawn on.
 
     Attributes:
-        image_id: unique in its collection.
-        labels: ``source/class`` to whether it is there; what a source did not judge is missing.
-        outlines: finding to what was drawn; empty where it was looked for and is not there.
-        split: held-back patients are for validation.
+        image_id: unique in its source.
+        labels: ``source/class`` to whether it is present; a class that nobody judged is missing.
+        outlines: finding to its outlines; empty where it was judged absent.
     """
 
     image_id: str
@@ -102,7 +101,7 @@ class LabelledExample:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Studies for training and validation, and how many were left out, by reason."""
+    """Everything a run learns from or is validated on; ``left_out`` counts studies by reason."""
 
     train: tuple[TrainingStudy, ...]
     val: tuple[TrainingStudy, ...]
@@ -111,39 +110,38 @@ class Dataset:
     labelled: tuple[LabelledExample, ...] = ()
 
     def first(self, count: int) -> "Dataset":
-        """The same with the first ``count`` training studies and as many for validation.
+        """Only the first ``count`` training and validation studies.
 
-        Studies with expert images are kept whatever their place.
+        Training studies with expert images are always kept.
         """
-        marked = {image.study_id for image in self.experts}
-        further = (study for study in self.train[count:] if study.study_id in marked)
+        annotated = {image.study_id for image in self.experts}
+        further = (study for study in self.train[count:] if study.study_id in annotated)
         return replace(self, train=(*self.train[:count], *further), val=self.val[:count])
 
 
 def build_dataset(
     studies: Sequence[TrainingStudy], *, same_texts: Literal["drop", "keep"] = "drop"
 ) -> Dataset:
-    """Refuse overlap, drop what cannot be learned from, and training texts of another split.
+    """Split the studies and leave out those that cannot be used.
 
-    Test studies are held back: they only say which patients and texts must not be trained on.
-    Training studies whose text is, word for word, that of a val or test study are counted and, by
-    ``same_texts``, dropped.
+    Test studies are used only to find overlap. Training studies whose text is, word for word, that
+    of a val or test study are counted and, by ``same_texts``, left out.
 
     Raises:
         TrainingDataError: a patient is in two splits.
     """
     _refuse_shared_patients(studies)
-    asked = {
+    held_out_texts = {
         split: {normalize_text(study.text) for study in studies if study.split is split}
         for split in (Split.VAL, Split.TEST)
     }
-    left_out = Counter(dict.fromkeys(("no text", "no image", _TWIN.format(Split.VAL)), 0))
+    left_out = Counter(dict.fromkeys(("no text", "no image", _SAME_TEXT.format(Split.VAL)), 0))
     kept: dict[Split, list[TrainingStudy]] = {split: [] for split in Split}
     same = 0
     for study in studies:
         in_training = study.split is Split.TRAIN
         text = normalize_text(study.text)
-        twin = next((split for split, texts in asked.items() if text in texts), None)
+        leaked_from = next((s for s, texts in held_out_texts.items() if text in texts), None)
         reason = ""
         if study.split is Split.TEST:
             reason = "held back for test"
@@ -151,16 +149,16 @@ def build_dataset(
             reason = "no text"
         elif not (study.frontals or (study.laterals and in_training)):
             reason = "no image"
-        elif in_training and twin:
+        elif in_training and leaked_from:
             same += 1
-            reason = _TWIN.format(twin) if same_texts == "drop" else ""
+            reason = _SAME_TEXT.format(leaked_from) if same_texts == "drop" else ""
         if reason:
             left_out[reason] += 1
         else:
             kept[study.split].append(study)
     dataset = Dataset(tuple(kept[Split.TRAIN]), tuple(kept[Split.VAL]), dict(left_out))
     _log.info(
-        "%d train, %d val studies; %d training texts are those of another split; left out: %s",
+        "%d train, %d val studies; %d training texts also occur in val or test; left out: %s",
         len(dataset.train),
         len(dataset.val),
         same,
@@ -175,22 +173,22 @@ def _refuse_shared_patients(studies: Sequence[TrainingStudy]) -> None:
     }
     for one, other in combinations(Split, 2):
         if shared := patients[one] & patients[other]:
-            both = sum(study.patient_id in shared for study in studies)
+            count = sum(study.patient_id in shared for study in studies)
             raise TrainingDataError(
                 f"{len(shared)} patients are in {one} and {other}, {min(shared)} first, with "
-                f"{both} studies; split by patient"
+                f"{count} studies; split by patient"
             )
 
 
 def image_pairs(studies: Sequence[TrainingStudy], *, laterals: bool) -> Iterator[tuple[Path, int]]:
-    """(image, row of its study) for every image that is trained on."""
-    for row, study in enumerate(studies):
+    """(image, index of its study) for every image to train on."""
+    for index, study in enumerate(studies):
         for image in (*study.frontals, *(study.laterals if laterals else ())):
-            yield image, row
+            yield image, index
 
 
 def frequent_labels(labels: Iterable[frozenset[str]], *, min_count: int) -> list[str]:
-    """Labels of at least so many studies, most frequent first."""
+    """Labels of at least ``min_count`` studies, most frequent first."""
     counts = Counter(label for study in labels for label in study)
     kept = [label for label, count in counts.items() if count >= min_count]
     return sorted(kept, key=lambda label: (-counts[label], label))

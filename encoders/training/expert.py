@@ -1,30 +1,26 @@
-"""What eCLIP adds to CLIP: when a step has expert pairs, how they are mixed, the heatmap processor.
+"""What eCLIP adds to CLIP in training: the curriculum of expert steps and the heatmap processor.
 
-The curriculum: 10 % of the steps without (and priming), 30 % with a probability rising from 0.05 to
-0.5, 40 % falling to 0.1 (0.05 in the authors' code), then constant: 22 % on average. All draws are
-functions of a seed, so that all ranks draw alike and a resumed run draws as it would have.
-
-Used in training only, no part of the inference model.
+Neither is part of the saved model.
 
 Source: Kumar & Marttinen, arXiv 2403.10153; written from the published description.
 """
 
 from typing import Self
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 
 class Curriculum(BaseModel):
-    """Shares of all steps, and probabilities of an expert step.
+    """When expert steps occur; by default in 22 % of the steps on average.
+
+    The authors' code uses 0.05 for ``last``.
 
     Attributes:
-        cold: share without expert steps; the heatmap processor is primed in it.
-        warm: share in which the probability rises.
-        cool: share in which it falls; it is constant in the rest.
-        first, peak, last: probability at the start of the warm-up, at its end, after the cool-down.
+        cold: share of the steps without expert pairs; the heatmap processor is primed in them.
+        warm: share of the steps in which their probability rises from ``first`` to ``peak``.
+        cool: share in which it falls to ``last``, which it keeps until the end.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,7 +33,7 @@ class Curriculum(BaseModel):
     last: float = Field(default=0.1, ge=0, le=1)
 
     @model_validator(mode="after")
-    def _fits_into_a_run(self) -> Self:
+    def _check_sum(self) -> Self:
         if self.cold + self.warm + self.cool > 1 + 1e-9:
             raise ValueError(
                 f"cold {self.cold}, warm {self.warm} and cool {self.cool} must sum to at most 1"
@@ -49,37 +45,28 @@ class Curriculum(BaseModel):
         return step / steps < self.cold
 
     def probability(self, step: int, *, steps: int) -> float:
-        """Of an expert step at a step of a run of so many."""
-        at = step / steps - self.cold
-        if at < 0:
+        """Probability that step ``step`` of ``steps`` is an expert step."""
+        position = step / steps - self.cold
+        if position < 0:
             return 0.0
-        if at < self.warm:
-            return self.first + (self.peak - self.first) * at / self.warm
-        at -= self.warm
-        if at < self.cool:
-            return self.peak + (self.last - self.peak) * at / self.cool
+        if position < self.warm:
+            return self.first + (self.peak - self.first) * position / self.warm
+        position -= self.warm
+        if position < self.cool:
+            return self.peak + (self.last - self.peak) * position / self.cool
         return self.last
 
 
-def is_expert_step(probability: float, seed: int) -> bool:
-    """The draw; the seed is the step's, the same on every rank."""
-    return bool(np.random.default_rng(seed).random() < probability)
-
-
-def draw_share(alpha: float, seed: int) -> float:
-    """λ ~ Beta(alpha, alpha) in [0, 1], what a step's mixture keeps of the image itself."""
-    return float(np.random.default_rng(seed).beta(alpha, alpha))
-
-
 class HeatmapProcessor(nn.Module):
-    """Attention from the looked-at parts of an image to the whole image, as an image again.
+    """Attention from the parts of an image that an expert looked at to the whole image.
 
-    One convolution makes patches of both; the query is what the heatmap leaves of the image, key
-    and value are the image. With the defaults 722 435 parameters (the paper's 0.72 M).
+    One convolution makes patch tokens of both; the query is the image times the heatmap, key and
+    value are the image. The result is an image again. 722 435 parameters with the defaults (0.72 M
+    in the paper).
 
     Args:
         width: of a token.
-        patch: side and stride of a patch, in pixels; the image's side is a multiple of it.
+        patch: side of a patch in pixels; divides the image's sides.
         heads: of the attention.
     """
 
@@ -94,10 +81,10 @@ class HeatmapProcessor(nn.Module):
     def forward(self, images: Tensor, heatmaps: Tensor | None) -> Tensor:
         """Images [N, 3, H, W] and heatmaps [N, H, W] in [0, 1] to images of the same shape.
 
-        No heatmaps are heatmaps of ones everywhere, as in priming; that saves a third of the work.
+        Without heatmaps, as in priming, they are taken as 1 everywhere, a third faster.
 
         Raises:
-            ValueError: the image's sides are no multiples of the patch.
+            ValueError: the image's sides are not multiples of the patch.
         """
         height, width = images.shape[-2:]
         if height % self.patch or width % self.patch:
@@ -108,11 +95,11 @@ class HeatmapProcessor(nn.Module):
         query = keys = self._tokens(images, rows, columns)
         if heatmaps is not None:
             query = self._tokens(images * heatmaps.unsqueeze(1), rows, columns)
-        # Asked for its weights it takes plain matrix products: a third faster at this size.
+        # Returning the weights selects plain matrix products: a third faster at this size.
         attended = self.attention(query, keys, keys, average_attn_weights=False)[0]
         return self._image(self.linear(attended), rows, columns)
 
-    # Kernel and stride are one, so both convolutions are matrix products; on a CPU, half as long.
+    # As kernel and stride are equal, both convolutions are matrix products: half the time on a CPU.
 
     def _tokens(self, images: Tensor, rows: int, columns: int) -> Tensor:
         """Images [N, 3, H, W] to tokens [N, rows * columns, width]."""

@@ -1,8 +1,7 @@
 """The folder of a run: run.json, metrics.csv, checkpoint.pt, and at the end curves.svg.
 
-Safe against being killed at any moment: files are written beside and renamed, rows of metrics.csv
-are appended, and what was computed after the last checkpoint is dropped. Everything random in a
-step comes from its number and the seed, so no random state is saved.
+A run may be killed at any moment: files are replaced atomically, and on resuming, metrics of steps
+after the last checkpoint are dropped. No random state is saved: it follows from seed and step.
 """
 
 import csv
@@ -26,52 +25,47 @@ from encoders.training.dataset import TrainingDataError
 _log = logging.getLogger(__name__)
 
 CHECKPOINT, METRICS, CURVES = "checkpoint.pt", "metrics.csv", "curves.svg"
-_COLUMNS = 3
+_PLOT_COLUMNS = 3
 _PACKAGES = ("torch", "transformers", "accelerate", "safetensors", "numpy")
 
 
 class RunFolder:
-    """The files of one run; ``fingerprint`` is of settings and data, others' are refused."""
+    """The files of one run; a checkpoint with another ``fingerprint`` is refused."""
 
     def __init__(self, path: Path, *, fingerprint: str) -> None:
         self.path = path
         self.fingerprint = fingerprint
 
-    def start(self, **facts: Any) -> None:
-        """Write run.json: the facts given, the commit, the versions, the time of the (re)start."""
+    def start(self, **run_info: Any) -> None:
+        """Write run.json: ``run_info`` with commit, versions and the time of the (re)start."""
         self.path.mkdir(parents=True, exist_ok=True)
-        facts |= {
+        run_info |= {
             "fingerprint": self.fingerprint,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "git": current_commit() or "unknown",
             "python": platform.python_version(),
             "packages": {name: metadata.version(name) for name in _PACKAGES},
         }
-        with self._replaced("run.json") as beside:
-            beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-
-    # --- checkpoints
+        with self._replace("run.json") as partial:
+            partial.write_text(json.dumps(run_info, indent=2) + "\n", encoding="utf-8")
 
     def save(self, step: int, parts: Mapping[str, Any]) -> None:
-        """Write what ``parts`` (models, optimizers) hold after a step.
-
-        There is always a whole checkpoint, the old or the new.
-        """
+        """Write a checkpoint of ``parts`` (models, optimizers) after a step."""
         states = {name: part.state_dict() for name, part in parts.items()}
-        with self._replaced(CHECKPOINT) as beside, beside.open("wb") as stream:
+        with self._replace(CHECKPOINT) as partial, partial.open("wb") as stream:
             torch.save({"fingerprint": self.fingerprint, "step": step, **states}, stream)
             stream.flush()
             os.fsync(stream.fileno())
 
     @contextmanager
-    def _replaced(self, name: str) -> Iterator[Path]:
-        """A file beside to write to; then it takes the name."""
-        beside = self.path / f".{name}.{os.getpid()}"
-        yield beside
-        beside.replace(self.path / name)
+    def _replace(self, name: str) -> Iterator[Path]:
+        """A temporary file to write, which is then renamed."""
+        partial = self.path / f".{name}.{os.getpid()}"
+        yield partial
+        partial.replace(self.path / name)
 
     def load(self, parts: Mapping[str, Any]) -> int:
-        """Return the parts to what was saved last; the step it was saved after, 0 for none.
+        """Restore the parts from the checkpoint; returns its step, 0 if there is none.
 
         Raises:
             TrainingDataError: the folder belongs to a run with other settings or data.
@@ -91,10 +85,8 @@ class RunFolder:
         step: int = state["step"]
         return step
 
-    # --- numbers
-
     def append_metrics(self, step: int, values: dict[str, float]) -> None:
-        """One row a value: step, name, value."""
+        """Append one row per value: step, name, value."""
         path = self.path / METRICS
         header = [] if path.exists() else [["step", "name", "value"]]
         rows = [[step, name, f"{value:.6g}"] for name, value in values.items()]
@@ -102,17 +94,17 @@ class RunFolder:
             csv.writer(stream).writerows([*header, *rows])
 
     def trim_metrics(self, step: int) -> None:
-        """Drop rows after a step: the steps since the last checkpoint are taken again."""
+        """Drop rows after the checkpoint's step: these steps are taken again."""
         if rows := self._metric_rows():
             kept = [row for row in rows[1:] if int(row[0]) <= step]
             with (
-                self._replaced(METRICS) as beside,
-                beside.open("w", newline="", encoding="utf-8") as stream,
+                self._replace(METRICS) as partial,
+                partial.open("w", newline="", encoding="utf-8") as stream,
             ):
                 csv.writer(stream).writerows([rows[0], *kept])
 
     def write_curves(self) -> None:
-        """Draw a panel for each number; without matplotlib, say so and go on."""
+        """Plot each metric over the steps; without matplotlib, only log how to get it."""
         try:
             from matplotlib import rc_context  # noqa: PLC0415 - optional
             from matplotlib.figure import Figure  # noqa: PLC0415
@@ -122,19 +114,19 @@ class RunFolder:
         series: dict[str, list[tuple[int, float]]] = {}
         for step, name, value in self._metric_rows()[1:]:
             series.setdefault(name, []).append((int(step), float(value)))
-        rows = -(-len(series) // _COLUMNS)
-        with rc_context({"svg.hashsalt": "curves"}):  # the same numbers give the same bytes
-            figure = Figure(figsize=(4 * _COLUMNS, 2.4 * rows), layout="constrained")
-            panels = figure.subplots(rows, _COLUMNS, squeeze=False, sharex=True).flat
+        rows = -(-len(series) // _PLOT_COLUMNS)
+        with rc_context({"svg.hashsalt": "curves"}):  # the same metrics give the same bytes
+            figure = Figure(figsize=(4 * _PLOT_COLUMNS, 2.4 * rows), layout="constrained")
+            panels = figure.subplots(rows, _PLOT_COLUMNS, squeeze=False, sharex=True).flat
             for (name, points), panel in zip(series.items(), panels, strict=False):
                 panel.set_title(name)
                 panel.plot(*zip(*points, strict=True), ".")
-            for panel in panels:  # those that are left
-                panel.set_axis_off()
+            for unused in panels:
+                unused.set_axis_off()
             figure.savefig(self.path / CURVES, metadata={"Date": None})
 
     def _metric_rows(self) -> list[list[str]]:
-        """Whole rows: the last may be half."""
+        """Complete rows; a killed run may have left half a one."""
         path = self.path / METRICS
         if not path.exists():
             return []

@@ -1,6 +1,6 @@
-"""One step of training on one rank: objective, optimizer, learning rate, averaged weights.
+"""One step of training on one rank: loss, optimizer, learning rate, averaged weights.
 
-Accelerate moves tensors, casts and averages gradients over ranks.
+Accelerate places tensors, casts, and averages gradients over ranks.
 """
 
 from collections.abc import Callable
@@ -23,16 +23,17 @@ from encoders.training.dataloader import StepBatch, step_seed
 from encoders.training.dataset import TrainingDataError
 from encoders.training.objective import Objective
 
-_BETAS, _WARM_UP, _CLIP = (0.9, 0.98), 0.1, 1.0
-OnStep = Callable[[int, int, float], None]
-"""Told after every step: its number, how many there are, the loss."""
+_BETAS, _WARM_UP_SHARE, _MAX_GRAD_NORM = (0.9, 0.98), 0.1, 1.0
 
 _PROCESSOR_LR = 2.0
-"""Of the heatmap processor, as a multiple of the image tower's."""
+"""Learning rate of the heatmap processor, as a multiple of the image tower's."""
+
+OnStep = Callable[[int, int, float], None]
+"""Called after every step as (step, steps, loss)."""
 
 
-def new_accelerator(settings: TrainSettings) -> Accelerator:
-    """How this process computes, with which others.
+def create_accelerator(settings: TrainSettings) -> Accelerator:
+    """Device, precision and processes of the run.
 
     Raises:
         TrainingDataError: the batch does not divide by the number of processes.
@@ -40,26 +41,26 @@ def new_accelerator(settings: TrainSettings) -> Accelerator:
     optim = settings.optim
     accelerator = Accelerator(
         mixed_precision=resolve_precision(optim.precision),
-        # the processor has a part in expert steps only
+        # the heatmap processor is unused in plain steps
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
     if optim.batch_size % accelerator.num_processes:
         raise TrainingDataError(
-            f"optim.batch_size {optim.batch_size} is over all processes and does not divide by "
-            f"{accelerator.num_processes}"
+            f"optim.batch_size {optim.batch_size} is the total of all processes and does not "
+            f"divide by {accelerator.num_processes}"
         )
     return accelerator
 
 
 def resolve_precision(setting: str) -> str:
-    """``auto`` is ``bf16`` where this machine computes in it, else ``no``."""
+    """``auto`` is ``bf16`` where the hardware supports it, otherwise ``no``."""
     if setting != "auto":
         return setting
     return "bf16" if supports_bfloat16(gpu=torch.cuda.is_available()) else "no"
 
 
 class Trainer:
-    """What learns, step by step of so many; ``accelerator`` is of `new_accelerator`."""
+    """Takes the ``steps`` of a run; ``accelerator`` is from `create_accelerator`."""
 
     def __init__(
         self, settings: TrainSettings, *, objective: Objective, steps: int, accelerator: Accelerator
@@ -77,23 +78,23 @@ class Trainer:
         )
         self._objective, self._optimizer = accelerator.prepare(objective, optimizer)
         self._schedule = get_cosine_schedule_with_warmup(
-            self._optimizer, round(_WARM_UP * steps), steps
+            self._optimizer, round(_WARM_UP_SHARE * steps), steps
         )
 
     @property
     def averaged(self) -> EclipModel:
-        """The running average of the model: what is kept."""
+        """The model with averaged weights, which is the one to save."""
         return cast(EclipModel, self._average.module.model)
 
     def take_step(self, batch: StepBatch) -> dict[str, float]:
-        """One batch: losses, gradients, weights, average. Returns the losses, of all ranks."""
+        """Update the weights; returns the losses, averaged over ranks, and the learning rate."""
         accelerator = self._accelerator
         lr = self._schedule.get_last_lr()[0]
-        # Random state is a function of the step, so that a resumed run draws as it would have.
+        # The random state depends on the step alone, so that a resumed run has the same bits.
         rank = accelerator.process_index
         torch.manual_seed(step_seed(self._settings.seed, step=self.step, rank=rank))
         if rank == 0:
-            torch.set_rng_state(batch.state)  # dropout continues where the augmentation ended
+            torch.set_rng_state(batch.rng_state)
         self._objective.train()
         main, expert, labelled = send_to_device(
             (batch.main, batch.expert, batch.labelled), accelerator.device
@@ -101,19 +102,19 @@ class Trainer:
         losses = self._objective(main, expert=expert, labelled=labelled, priming=batch.priming)
         self._optimizer.zero_grad()
         accelerator.backward(losses["loss"])
-        accelerator.clip_grad_norm_(self._objective.parameters(), _CLIP)
+        accelerator.clip_grad_norm_(self._objective.parameters(), _MAX_GRAD_NORM)
         self._optimizer.step()
         self._schedule.step()
         objective = accelerator.unwrap_model(self._objective)
         objective.model.bound_temperature()
         self._average.update_parameters(objective)
         self.step += 1
-        shown = accelerator.reduce({name: loss.detach() for name, loss in losses.items()}, "mean")
-        return {name: loss.item() for name, loss in shown.items()} | {"lr": lr}
+        means = accelerator.reduce({name: loss.detach() for name, loss in losses.items()}, "mean")
+        return {name: loss.item() for name, loss in means.items()} | {"lr": lr}
 
     @property
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint has to hold, besides the step."""
+    def checkpoint_parts(self) -> dict[str, Any]:
+        """Objects whose state a checkpoint holds."""
         return {
             "objective": self._accelerator.unwrap_model(self._objective),
             "average": self._average,
@@ -125,7 +126,7 @@ class Trainer:
 def adamw(
     module: nn.Module, *, lr: Callable[[str], float], weight_decay: float
 ) -> torch.optim.AdamW:
-    """AdamW; ``lr`` goes by a parameter's name, and biases, norms and scalars do not decay."""
+    """AdamW with a learning rate by parameter name; biases, norms and scalars do not decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         decay = weight_decay if parameter.ndim > 1 else 0.0
@@ -140,7 +141,7 @@ def adamw(
 
 
 def learning_rate(name: str, settings: TrainSettings) -> float:
-    """Of a parameter of `Objective`: what starts at random learns faster than the image tower."""
+    """Learning rate of a parameter of `Objective`, by its name."""
     optim = settings.optim
     if name.startswith("model.image_tower."):
         return optim.lr
@@ -155,8 +156,8 @@ def exponential_average(module: nn.Module, *, decay: float) -> AveragedModel:
     The decay grows to its value over the first steps, so that a short run forgets its start.
     """
 
-    def average(kept: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
-        weight = min(decay, (1 + int(count)) / (10 + int(count)))
-        return kept.lerp(new, 1 - weight) if kept.is_floating_point() else new
+    def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
+        step_decay = min(decay, (1 + int(count)) / (10 + int(count)))
+        return old.lerp(new, 1 - step_decay) if old.is_floating_point() else new
 
     return AveragedModel(module, avg_fn=average, use_buffers=True).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""From the ``[data]`` table to a dataset: studies, a clean split, then annotation."""
+"""From the ``[data]`` table to a dataset: studies, their split, then annotation. Reads Open-I."""
 
 import os
 from collections import Counter, defaultdict
@@ -34,11 +34,18 @@ from encoders.training.sources.tables import (
     read_study_table,
 )
 
+_ROTATED_IMAGES = ("CXR994_IM-2478-1001", "CXR2146_IM-0766-13")
+"""Open-I images that lie on their side."""
+
+_OPENI_SPLITS = {"train": Split.TRAIN, "extra": Split.TRAIN, "val": Split.VAL}
+_UNINFORMATIVE = frozenset({"No Indexing", "Technical Quality of Image Unsatisfactory"})
+"""MeSH headings that say nothing about the patient."""
+
 
 def default_source(data: Path | None = None) -> Openi:
-    """Open-I with the NIH readings, and tables of further labelled NIH images where they are.
+    """Open-I with the NIH readings, and further labelled NIH images if they exist.
 
-    ``data`` is the folder of all of them; ``CXR_DATA`` if it is not given.
+    ``data`` is the folder that holds them all; by default ``CXR_DATA``.
     """
     data = data or Path(os.environ.get("CXR_DATA", "../shared/data"))
     tables = (data / name / "labels.jsonl" for name in ("nih_128", "nih_boxes"))
@@ -48,19 +55,17 @@ def default_source(data: Path | None = None) -> Openi:
 
 
 def study_source(settings: TrainSettings, *, data: Path | None = None) -> StudySource:
-    """Where a run's studies are: as the settings say, or the default, with ``data`` as its path."""
+    """The source in the settings, or the default one; ``data`` overrides its path."""
     source = settings.data or default_source()
     return source.model_copy(update={"path": data}) if data else source
 
 
 def load_dataset(source: StudySource, *, experts: bool = True) -> Dataset:
-    """Studies of any layout, split by patient, with the expert images of their training part.
-
-    Without ``experts`` no annotation is read, and no expert image is a study either.
+    """Read studies and, if ``experts``, their annotation.
 
     Raises:
         TrainingDataError: a file is missing, a row cannot be used, a patient is in two splits, or
-            annotation fits no training image; the message names the row and the cure.
+            no annotation matches a training image; the message names the row and the cure.
     """
     match source:
         case Openi():
@@ -74,10 +79,10 @@ def load_dataset(source: StudySource, *, experts: bool = True) -> Dataset:
         if isinstance(expert, AnnotationTable):
             dataset = attach_annotations(dataset, read_annotation_table(expert))
             continue
-        read, images, labelled = read_nih_expert(expert)
+        expert_studies, images, labelled = read_nih_expert(expert)
         dataset = replace(
             dataset,
-            train=(*dataset.train, *read),
+            train=(*dataset.train, *expert_studies),
             experts=(*dataset.experts, *images),
             labelled=(*dataset.labelled, *labelled),
         )
@@ -85,13 +90,10 @@ def load_dataset(source: StudySource, *, experts: bool = True) -> Dataset:
 
 
 def attach_annotations(dataset: Dataset, annotations: Iterable[ImageAnnotation]) -> Dataset:
-    """A dataset with the annotations of its training images.
-
-    Those of other images are counted, not used: nothing is learned from a validation or test
-    image, or its patient, by way of an expert.
+    """Match annotations to training images; those of other images are only counted.
 
     Raises:
-        TrainingDataError: a file name is that of several images, or no annotation fits any image.
+        TrainingDataError: a file name fits several images, or no annotation fits any.
     """
     study_of = {
         image: study.study_id
@@ -102,32 +104,32 @@ def attach_annotations(dataset: Dataset, annotations: Iterable[ImageAnnotation])
     for path in study_of:
         for name in {path.name, path.stem}:
             by_name[name].append(path)
-    found, unmatched = [], []
+    matched, unmatched = [], []
     for annotation in annotations:
         image: Path | None = Path(annotation.image)
         if image not in study_of:
-            image = _path_of(by_name, annotation)
+            image = _find_image(by_name, annotation)
         if image is None:
             unmatched.append(annotation)
         else:
-            found.append(ExpertImage(study_of[image], image, annotation.annotation))
-    if unmatched and not found:
+            matched.append(ExpertImage(study_of[image], image, annotation.annotation))
+    if unmatched and not matched:
         raise TrainingDataError(
-            f"none of {len(unmatched)} readings is of an image of the {len(dataset.train)} "
+            f"none of {len(unmatched)} annotations is of an image of the {len(dataset.train)} "
             f"training studies ({unmatched[-1].where} is of {unmatched[-1].image}); the images "
             "must be in [data]"
         )
     left_out = Counter(dataset.left_out)
     left_out["expert reading of no training image"] += len(unmatched)
-    experts = (*dataset.experts, *found)
+    experts = (*dataset.experts, *matched)
     return replace(dataset, experts=experts, left_out=dict(left_out))
 
 
-def _path_of(by_name: Mapping[str, list[Path]], annotation: ImageAnnotation) -> Path | None:
-    """The one image of that name, if there is one."""
-    asked = Path(annotation.image)
-    for name in (annotation.image, asked.name, asked.stem):
-        paths = best_path_matches(asked, by_name.get(name, []))
+def _find_image(by_name: Mapping[str, list[Path]], annotation: ImageAnnotation) -> Path | None:
+    """The training image that best matches the annotation's path or name."""
+    wanted = Path(annotation.image)
+    for name in (annotation.image, wanted.name, wanted.stem):
+        paths = best_path_matches(wanted, by_name.get(name, []))
         if len(paths) > 1:
             raise TrainingDataError(
                 f"{annotation.where}: {len(paths)} images are called {name}; give the image's path"
@@ -137,16 +139,8 @@ def _path_of(by_name: Mapping[str, list[Path]], annotation: ImageAnnotation) -> 
     return None
 
 
-ROTATED = ("CXR994_IM-2478-1001", "CXR2146_IM-0766-13")
-"""Images that lie on their side."""
-
-_SPLITS = {"train": Split.TRAIN, "extra": Split.TRAIN, "val": Split.VAL}
-_NO_FINDING = frozenset({"No Indexing", "Technical Quality of Image Unsatisfactory"})
-"""MeSH headings that say nothing about the image."""
-
-
 def read_openi(folder: Path) -> list[TrainingStudy]:
-    """All studies of the folder. Every study is taken for another patient.
+    """All studies of the folder; each counts as its own patient.
 
     Raises:
         TrainingDataError: the table is missing or a line cannot be used; the message names it.
@@ -157,27 +151,32 @@ def read_openi(folder: Path) -> list[TrainingStudy]:
             f"there is no {table}; set CXR_DATA or --data to the folder that holds "
             "openi/studies.jsonl"
         )
-    return [_study(row, folder) for row in read_rows(table, required=("id", "split", "labels"))]
+    rows = read_rows(table, required=("id", "split", "labels"))
+    return [_parse_study(row, folder) for row in rows]
 
 
-def _study(row: TableRow, folder: Path) -> TrainingStudy:
+def _parse_study(row: TableRow, folder: Path) -> TrainingStudy:
     values = row.values
     try:
         frontals, laterals = (
-            tuple(folder / name for name in values[view] if not any(bad in name for bad in ROTATED))
+            tuple(
+                folder / name
+                for name in values[view]
+                if not any(rotated in name for rotated in _ROTATED_IMAGES)
+            )
             for view in ("frontal", "lateral")
         )
         terms = [term.split("/") for term in values["labels"]["mesh_major"]]
+        problems = frozenset(label.strip() for label in values["labels"]["problems"])
+        sections = (values["findings"], values["impression"])
         return TrainingStudy(
             study_id=values["id"],
             patient_id=values["id"],
             frontals=frontals,
             laterals=laterals,
-            text="\n".join(
-                part for part in (values["findings"], values["impression"]) if part.strip()
-            ),
-            labels=frozenset(label.strip() for label in values["labels"]["problems"]) - _NO_FINDING,
-            split=_SPLITS[values["split"]],
+            text="\n".join(section for section in sections if section.strip()),
+            labels=problems - _UNINFORMATIVE,
+            split=_OPENI_SPLITS[values["split"]],
             fine_labels=frozenset(
                 f"{heading}/{qualifier}"
                 for heading, *qualifiers in terms

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.annotations import GAZE_SIGMA
 
-ALL_OF_CHESTX_DET = (
+CHESTX_DET_FINDINGS = (
     "Atelectasis",
     "Calcification",
     "Cardiomegaly",
@@ -22,8 +22,8 @@ ALL_OF_CHESTX_DET = (
     "Pleural Thickening",
     "Pneumothorax",
 )
-FINDINGS = (*ALL_OF_CHESTX_DET, "Lung Opacity", "Infiltrate", "Pneumonia")
-"""What was drawn on the NIH images by any source."""
+FINDINGS = (*CHESTX_DET_FINDINGS, "Lung Opacity", "Infiltrate", "Pneumonia")
+"""All findings that any annotation source drew on the NIH images."""
 
 
 class _Source(BaseModel):
@@ -32,17 +32,17 @@ class _Source(BaseModel):
 
 
 NIH_VAL_SHARE = 0.15
-"""Of the NIH's patients, held back: the shipped weights saw no image of theirs."""
+"""Share of the NIH's patients held back from training the shipped weights."""
 
 
 class NihExpert(_Source):
-    """NIH images that radiologists read: the folder with readings.jsonl.
+    """NIH images annotated by radiologists: the folder with readings.jsonl.
 
-    Those with boxes are training studies of their own, what was drawn is their text.
+    Images with drawings also become training studies, with a text made from the drawings.
 
     Attributes:
-        labels: tables of further images with text-mined labels alone.
-        val_share: of the patients, kept out of training; the same ones each time.
+        labels: tables of further images that have only text-mined labels.
+        val_share: share of the patients kept out of training, always the same ones.
     """
 
     kind: Literal["nih_expert"] = "nih_expert"
@@ -54,7 +54,7 @@ class AnnotationTable(_Source):
     """Your own annotation: a CSV or JSONL file.
 
     Attributes:
-        sigma, by_duration: of fixations; see `encoders.annotations.Fixations`.
+        sigma, by_duration: see `encoders.annotations.Fixations`.
     """
 
     kind: Literal["table"] = "table"
@@ -65,34 +65,33 @@ class AnnotationTable(_Source):
 ExpertSource = Annotated[NihExpert | AnnotationTable, Field(discriminator="kind")]
 
 
-class _StudyFiles(_Source):
-    """Attributes of every set of studies.
+class _StudySource(_Source):
+    """What every source of studies has.
 
     Attributes:
-        same_texts: training texts that are, word for word, in another split: ``drop`` leaves
-            them out, ``keep`` only counts them.
-        experts: annotation of these images; read only where the settings have ``[expert]`` or
-            ``[labelled]``.
+        same_texts: whether to ``drop`` or ``keep`` training studies whose text is, word for word,
+            that of a study in another split.
+        experts: annotation; read only if the settings have ``[expert]`` or ``[labelled]``.
     """
 
     same_texts: Literal["drop", "keep"] = "drop"
     experts: tuple[ExpertSource, ...] = ()
 
 
-class Openi(_StudyFiles):
+class Openi(_StudySource):
     """Open-I: the folder with studies.jsonl."""
 
     kind: Literal["openi"] = "openi"
 
 
-class Mimic(_StudyFiles):
+class Mimic(_StudySource):
     """MIMIC-CXR with the tables of MIMIC-CXR-JPG.
 
     Attributes:
-        path: holds ``files/p10/...`` with the images.
-        reports: holds the same tree with ``s<study>.txt``.
-        tables: holds the split and metadata tables; ``path`` if left out.
-        suffix: of the images.
+        path: folder with the images in ``files/p10/...``.
+        reports: folder with the same tree of ``s<study>.txt``.
+        tables: folder with the split and metadata tables; by default ``path``.
+        suffix: of the image files.
     """
 
     kind: Literal["mimic"] = "mimic"
@@ -101,11 +100,11 @@ class Mimic(_StudyFiles):
     suffix: Literal["jpg", "png", "dcm"] = "jpg"
 
 
-class StudyTable(_StudyFiles):
-    """Your own studies: a CSV or JSONL file, an image a row.
+class StudyTable(_StudySource):
+    """Your own studies: a CSV or JSONL file, one image per row.
 
     Attributes:
-        val_share: of the patients, where the table has no ``split``; the same patients each time.
+        val_share: share of the patients used for validation if the table gives no ``split``.
     """
 
     kind: Literal["table"] = "table"

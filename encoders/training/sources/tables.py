@@ -1,7 +1,6 @@
-"""Rows of CSV and JSONL tables, each with the place that an error names; and your own tables.
+"""Reads CSV and JSONL tables row by row, and your own tables of studies and of marks.
 
-Your own: studies with an image a row, and a mark a row (columns: docs/training.md). Patients
-without a split get one. Places of marks are fractions of the image.
+Their columns: docs/training.md, "Your own data".
 """
 
 import hashlib
@@ -18,39 +17,40 @@ from encoders.tabular import TableError, is_table, parse_id, read_table
 from encoders.training.dataset import ImageAnnotation, Split, TrainingDataError, TrainingStudy
 from encoders.training.sources.settings import AnnotationTable, StudyTable
 
-ROW_HINT = "correct the row or take it out"
+_ROW_HINT = "correct the row or take it out"
+_FRACTIONS_HINT = "places are fractions of the image: divide pixels by its width and height"
+
 _SPLITS = {
     "train": Split.TRAIN,
     "test": Split.TEST,
     **dict.fromkeys(("val", "valid", "validate", "validation"), Split.VAL),
 }
 
-FRACTIONS_HINT = "places are fractions of the image: divide pixels by its width and height"
-_SLACK = 0.05
-"""How far a box may stick out: drawn by hand, or cut at the edge by rounding."""
+_BOX_TOLERANCE = 0.05
+"""How far a box may extend beyond the image: hand-drawn boxes and rounding do."""
 
-_FAR = 10.0
-"""A fixation this many images away is given in pixels."""
+_MAX_COORDINATE = 10.0
+"""A fixation with larger coordinates is given in pixels."""
 
 Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row: where it stands, and its cells by column name in small letters.
+    """One row: cells by lower-case column name, and ``where`` it is, for error messages.
 
-    Every reading of a cell raises `TrainingDataError` where the cell is something else.
+    A cell that cannot be read as asked raises `TrainingDataError`.
     """
 
     where: str
     values: Mapping[str, Any]
 
-    def error(self, reason: str, *, hint: str = ROW_HINT) -> TrainingDataError:
-        """The error of this row, to be raised."""
+    def error(self, reason: str, *, hint: str = _ROW_HINT) -> TrainingDataError:
+        """An error that names this row."""
         return TrainingDataError(f"{self.where}: {reason}; {hint}")
 
     def text(self, key: str) -> str:
-        """A cell as text without the blanks around it; empty if it is not there."""
+        """A cell as stripped text; empty if it is missing."""
         value = self.values.get(key)
         if isinstance(value, str):
             return value.strip()
@@ -60,14 +60,14 @@ class TableRow:
             raise self.error(f"{key} {error}") from None
 
     def require(self, key: str) -> str:
-        """A cell that must not be empty."""
+        """A cell as text that must not be empty."""
         value = self.text(key)
         if not value:
             raise self.error(f"{key} is empty")
         return value
 
     def number(self, key: str) -> float:
-        """A finite number."""
+        """A cell as a finite number."""
         value = self.values.get(key)
         try:
             number = float(value) if isinstance(value, str | int | float) else math.nan
@@ -78,28 +78,14 @@ class TableRow:
         return number
 
 
-def find_table(folder: Path, name: str) -> Path:
-    """A table as published, or unpacked from its .gz.
-
-    Raises:
-        TrainingDataError: there is neither.
-    """
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise TrainingDataError(
-        f"there is no {name} or {name}.gz in {folder}; set the path to the folder that holds it"
-    )
-
-
 def read_rows(path: Path, *, required: Sequence[str] = ()) -> Iterator[TableRow]:
-    """Rows of a table (`encoders.tabular`) that has the needed columns.
+    """Rows of a table (`encoders.tabular`) that has the required columns.
 
     Raises:
         TrainingDataError: the file cannot be read, a column is missing, or a row is broken.
     """
     if not is_table(path):
-        raise TrainingDataError(f"{path} is no table that can be read; give a .csv or .jsonl file")
+        raise TrainingDataError(f"{path} is not a table; give a .csv or .jsonl file")
     try:
         for found in read_table(path, required=required):
             row = TableRow(f"{path} {found.where}", found.values)
@@ -115,11 +101,11 @@ def read_rows(path: Path, *, required: Sequence[str] = ()) -> Iterator[TableRow]
 
 
 def read_study_table(settings: StudyTable) -> list[TrainingStudy]:
-    """Studies of a CSV or JSONL file with an image a row.
+    """Studies of a CSV or JSONL file with one image per row.
 
     Raises:
-        TrainingDataError: the table cannot be read, or a row cannot be used or says other things
-            than an earlier one of its study; it is named.
+        TrainingDataError: the table cannot be read, or a row is unusable or contradicts an earlier
+            row of its study; the message names it.
     """
     folder = settings.path.parent
     studies: dict[str, TrainingStudy] = {}
@@ -128,23 +114,23 @@ def read_study_table(settings: StudyTable) -> list[TrainingStudy]:
     for row in read_rows(settings.path, required=("image", "study_id", "patient_id")):
         image = folder / row.require("image")
         if image in row_of_image:
-            raise row.error(f"image {image.name} stands at {row_of_image[image]} already")
+            raise row.error(f"image {image.name} is already in {row_of_image[image]}")
         row_of_image[image] = row.where
-        new = _study_of_row(row, image, settings.val_share)
-        if known := studies.get(new.study_id):
-            new = _joined(known, new, row, first_row[new.study_id])
-        studies[new.study_id] = new
-        first_row.setdefault(new.study_id, row.where)
+        study = _parse_study(row, image, settings.val_share)
+        if earlier := studies.get(study.study_id):
+            study = _merge(earlier, study, row, first_row[study.study_id])
+        studies[study.study_id] = study
+        first_row.setdefault(study.study_id, row.where)
     return list(studies.values())
 
 
 def patient_split(patient_id: str, *, val_share: float) -> Split:
-    """Train or validation by the patient's id alone: the same in every run and on every machine."""
+    """Train or validation, from a hash of the id: the same in every run and on every machine."""
     digest = hashlib.sha256(patient_id.encode(errors="surrogatepass")).digest()
     return Split.VAL if int.from_bytes(digest[:8], "big") < val_share * 2**64 else Split.TRAIN
 
 
-def _study_of_row(row: TableRow, image: Path, val_share: float) -> TrainingStudy:
+def _parse_study(row: TableRow, image: Path, val_share: float) -> TrainingStudy:
     view = row.text("view")
     frontal = is_frontal(view) if view else True
     if frontal is None:
@@ -163,13 +149,13 @@ def _study_of_row(row: TableRow, image: Path, val_share: float) -> TrainingStudy
         patient_id=patient_id,
         frontals=(image,) if frontal else (),
         laterals=() if frontal else (image,),
-        text=_report(row),
+        text=_report_text(row),
         labels=_labels(row),
         split=_SPLITS[split] if split else patient_split(patient_id, val_share=val_share),
     )
 
 
-def _report(row: TableRow) -> str:
+def _report_text(row: TableRow) -> str:
     parts = [row.text("findings"), row.text("impression")]
     if not any(parts):
         sections = parse_sections(row.text("text"))
@@ -182,46 +168,46 @@ def _labels(row: TableRow) -> frozenset[str]:
     if not isinstance(value, list):
         value = row.text("labels").split(";")
     elif not all(isinstance(label, str) for label in value):
-        raise row.error("labels is no list of texts")
+        raise row.error("labels is not a list of strings")
     return frozenset(label.strip() for label in value if label.strip())
 
 
-def _joined(known: TrainingStudy, new: TrainingStudy, row: TableRow, first: str) -> TrainingStudy:
-    """A study with the image of one more row, which may leave split and report to the first."""
+def _merge(study: TrainingStudy, new: TrainingStudy, row: TableRow, first: str) -> TrainingStudy:
+    """Add one more row's image to a study; that row may leave split and report empty."""
     if not row.text("split"):
-        new = replace(new, split=known.split)
-    for what, before, now in (
-        ("patient_id", known.patient_id, new.patient_id),
-        ("split", known.split, new.split),
-        ("report", known.text, new.text or known.text),
+        new = replace(new, split=study.split)
+    for column, expected, value in (
+        ("patient_id", study.patient_id, new.patient_id),
+        ("split", study.split, new.split),
+        ("report", study.text, new.text or study.text),
     ):
-        if before and before != now:
-            raise row.error(f"another {what} than {first}, which is of the same study")
+        if expected and value != expected:
+            raise row.error(f"another {column} than {first}, which is of the same study")
     return replace(
-        known,
-        text=known.text or new.text,
-        labels=known.labels | new.labels,
-        frontals=known.frontals + new.frontals,
-        laterals=known.laterals + new.laterals,
+        study,
+        text=study.text or new.text,
+        labels=study.labels | new.labels,
+        frontals=study.frontals + new.frontals,
+        laterals=study.laterals + new.laterals,
     )
 
 
 def read_annotation_table(settings: AnnotationTable) -> list[ImageAnnotation]:
-    """Annotations of a table with a mark a row: those of an image and kind are one.
+    """Annotations of a table with one mark per row; all boxes of an image are one annotation.
 
     Raises:
-        TrainingDataError: the table cannot be read, or a row is no mark; the message names it.
+        TrainingDataError: the table cannot be read, or a row is not a mark; the message names it.
     """
-    found: dict[tuple[str, str], list[Numbers]] = {}
+    marks_of: dict[tuple[str, str], list[Numbers]] = {}
     first_row: dict[tuple[str, str], str] = {}
     for row in read_rows(settings.path, required=("image", "kind")):
         image, kind = row.require("image"), row.text("kind").lower()
-        if kind not in _MARKS:
+        if kind not in _MARK_KINDS:
             raise row.error(f"kind is {kind[:40]!r}, not box or fixation")
-        columns, check = _MARKS[kind]
+        columns, check = _MARK_KINDS[kind]
         mark = tuple(row.number(column) for column in columns)
         check(row, mark)
-        found.setdefault((image, kind), []).append(mark)
+        marks_of.setdefault((image, kind), []).append(mark)
         first_row.setdefault((image, kind), row.where)
 
     def annotation(kind: str, marks: list[Numbers]) -> Annotation:
@@ -231,29 +217,29 @@ def read_annotation_table(settings: AnnotationTable) -> list[ImageAnnotation]:
 
     folder = settings.path.parent
     return [
-        ImageAnnotation(str(folder / key[0]), annotation(key[1], marks), first_row[key])
-        for key, marks in found.items()
+        ImageAnnotation(str(folder / image), annotation(kind, marks), first_row[image, kind])
+        for (image, kind), marks in marks_of.items()
     ]
 
 
 def _check_box(row: TableRow, mark: Numbers) -> None:
     left, top, width, height = mark
     if min(width, height) <= 0:
-        raise row.error(f"{mark} is no left, top, width and height above 0")
-    if min(left, top) < -_SLACK or max(left + width, top + height) > 1 + _SLACK:
-        raise row.error(f"{mark} lies beyond the image", hint=FRACTIONS_HINT)
+        raise row.error(f"{mark} needs a width and height above 0")
+    if min(left, top) < -_BOX_TOLERANCE or max(left + width, top + height) > 1 + _BOX_TOLERANCE:
+        raise row.error(f"{mark} lies beyond the image", hint=_FRACTIONS_HINT)
 
 
 def _check_fixation(row: TableRow, mark: Numbers) -> None:
     x, y, seconds = mark
     if seconds <= 0:
-        raise row.error(f"{mark} is no x, y and seconds above 0")
-    if max(abs(x), abs(y)) > _FAR:
-        raise row.error(f"{mark} lies far beyond the image", hint=FRACTIONS_HINT)
+        raise row.error(f"{mark} needs seconds above 0")
+    if max(abs(x), abs(y)) > _MAX_COORDINATE:
+        raise row.error(f"{mark} lies far beyond the image", hint=_FRACTIONS_HINT)
 
 
-_MARKS = {
+_MARK_KINDS = {
     "box": (("x", "y", "width", "height"), _check_box),
     "fixation": (("x", "y", "seconds"), _check_fixation),
 }
-"""Of each kind of mark: its columns, and what is checked."""
+"""Columns and check of each kind of mark."""
