@@ -1,7 +1,6 @@
-"""What the images of a study show: vectors and predicted findings, or that they are no chest X-ray.
+"""What the images of a study show: vectors and predicted findings, or why they are refused.
 
-Knows encoders and what was trained on their vectors, and what a prior report says. Knows no other
-report and no language model.
+Owns the encoder and the parts trained on its vectors. Knows no report but the patient's prior.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from rag.screening.out_of_distribution import OodDetector
 from rag.study import NO_REGION, ReaderRegion, Study, StudyImages, load, unique
 
 STEERING_WEIGHT = 0.8
-"""Of a region's finding beside the image's own vector: docs/experiments.md."""
+"""Of a region's finding relative to the image's own vector (docs/experiments.md)."""
 NO_CHANGE_MODEL = (
     "changes since the prior cannot be assessed: this encoder has no change.json (docs/priors.md)"
 )
@@ -37,13 +36,11 @@ class ImageAnalysis:
 
     Attributes:
         vectors: of all views, the frontal first, float32 [views, dim], norm 1.
-        predicted: findings read off all views.
-        notes: what the reader of a draft should know, of the images and of this.
-        maps: of the frontal image, by finding: log-odds by place, float32 [h, w]; none where the
-            encoder has none.
-        region_vector: of the frontal image steered to the reader's region, float32 [dim], norm 1;
-            None where there is no region.
-        region_finding: what the reports state that the region steered the search to; empty: none.
+        predicted: findings of all views together.
+        notes: what the reader of a draft should know.
+        maps: finding -> log-odds in the frontal image, float32 [h, w]; empty without finding maps.
+        region_vector: query steered to the reader's region, float32 [dim], norm 1, or None.
+        region_finding: the finding that the region steered the query to, if any.
     """
 
     vectors: NDArray[np.float32]
@@ -55,23 +52,21 @@ class ImageAnalysis:
 
     @property
     def query_vector(self) -> NDArray[np.float32]:
-        """What to search with: the direction of the views' mean, float32 [dim], norm 1."""
+        """The normalised mean of the views, float32 [dim]."""
         frontal = self.vectors[0] if self.region_vector is None else self.region_vector
         return unit_vector(np.concatenate([frontal[np.newaxis], self.vectors[1:]]).mean(0))
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class ImageAnalyzer:
-    """Encodes images and reads findings off their vectors.
+    """Encodes images, refuses what is not a chest X-ray, and predicts findings.
 
     Attributes:
-        encoder: images to vectors.
-        findings: predicts findings; None where the encoder has no head for them.
-        ood_detector: refuses images whose pixels are strange; None where none is calibrated, or
-            the encoder does not show its features.
-        change_model: tells what has changed since a prior; None: nothing tells.
-        map_measures: what was measured of the encoder's finding maps.
-        notes: what a reader of any draft should know of these parts.
+        findings: head on the encoder's vectors; None if it has none.
+        ood_detector: refuses out-of-distribution images; None if the encoder has none.
+        change_model: tells what has changed since a prior; None if the encoder has none.
+        map_measures: measured accuracy of the encoder's finding maps.
+        notes: for the reader of every draft, e.g. that a part is missing.
     """
 
     encoder: ImageEncoder = field(kw_only=False)
@@ -82,12 +77,12 @@ class ImageAnalyzer:
     notes: Sequence[str] = ()
 
     def analyze(self, images: StudyImages, *, region: ReaderRegion = NO_REGION) -> ImageAnalysis:
-        """Vectors of all views, and the findings they show together; a region steers the search.
+        """Encode all views and predict their findings; a region steers the query.
 
         Raises:
             NotAChestXray: the pixels do not look like one.
         """
-        analysis = self._see(images)
+        analysis = self._encode(images)
         if self.findings is not None:
             analysis = replace(analysis, predicted=self.findings.predict(analysis.query_vector))
         return self.steer_to_region(region, analysis, images)
@@ -95,65 +90,62 @@ class ImageAnalyzer:
     def steer_to_region(
         self, region: ReaderRegion, analysis: ImageAnalysis, images: StudyImages
     ) -> ImageAnalysis:
-        """The same analysis, its search steered to a region.
+        """The analysis with its query steered to a region.
 
-        With finding maps towards reports that state what the image would show there, and do not
-        deny it; without, towards images like the region's crop (docs/experiments.md).
+        With finding maps, towards reports that state the likeliest finding there; without, towards
+        the region's crop (docs/experiments.md).
         """
         if not region:
             return replace(analysis, region_vector=None, region_finding="")
-        whole, heat = analysis.vectors[0], region.heatmap()
+        frontal, heat = analysis.vectors[0], region.heatmap()
         if analysis.maps and embeds_texts(self.encoder):
             finding = finding_in_region(analysis.maps, heat)
             stated, denied = self.encoder.embed_texts(opposite_sentences(finding))
-            steered = unit_vector(whole + STEERING_WEIGHT * unit_vector(stated - denied))
+            steered = unit_vector(frontal + STEERING_WEIGHT * unit_vector(stated - denied))
             notes = unique((*analysis.notes, STEERED_TO.format(finding.lower())))
             return replace(
                 analysis, region_vector=steered, region_finding=finding.lower(), notes=notes
             )
         (crop,) = self.encoder.embed_images([crop_to_region(images.views[0], heat)])
-        return replace(analysis, region_vector=unit_vector(whole + crop))
+        return replace(analysis, region_vector=unit_vector(frontal + crop))
 
     def compare(
         self, prior: CheckedPrior, current: ImageAnalysis
     ) -> tuple[PriorEvidence, tuple[str, ...]]:
-        """What a prior tells beside the current images, and what the reader should know of it."""
-        notes, before, read = [*prior.notes], NO_PREDICTED_FINDINGS, 0
+        """What became of each finding since a prior, and notes for the reader."""
+        notes, before, count = [*prior.notes], NO_PREDICTED_FINDINGS, 0
         if prior.images:
             frontal, *other_views = prior.images
             try:
                 images = load(Study(source=frontal, name="prior", other_views=tuple(other_views)))
-                before, read = self.analyze(images).predicted, len(images.views)
+                before, count = self.analyze(images).predicted, len(images.views)
             except (NoDraft, ImageReadError) as error:
                 notes.append(f"the prior's image was not used: {error}")
         if self.change_model is None:
             notes.append(NO_CHANGE_MODEL)
-        found = compare_findings(prior.report, before, current.predicted, self.change_model)
-        return PriorEvidence(prior.report, read, prior.days_before, found), tuple(notes)
+        changes = compare_findings(prior.report, before, current.predicted, self.change_model)
+        return PriorEvidence(prior.report, count, prior.days_before, changes), tuple(notes)
 
-    def _see(self, images: StudyImages) -> ImageAnalysis:
-        """Vectors of all views, what they look like, and where the first one would show findings.
+    def _encode(self, images: StudyImages) -> ImageAnalysis:
+        """Vectors of all views, and finding maps of the first.
 
-        Whether it is a chest X-ray is asked of the first; the notes are on the most frontal one,
-        since of images without a header's word any may come first.
-
-        Raises:
-            NotAChestXray: as in `analyze`.
+        The first view decides on refusal. The notes are on the most frontal one: without headers,
+        a lateral may come first.
         """
         notes = images.notes
         if not hasattr(self.encoder, "outputs"):
             vectors = self.encoder.embed_images(images.views)
             return ImageAnalysis(vectors, notes=unique((*notes, *self.notes)))
         encoder, detector = cast(MapEncoder, self.encoder), self.ood_detector
-        seen = [encoder.outputs(view) for view in images.views]
+        outputs = [encoder.outputs(view) for view in images.views]
         if detector is not None:
-            features = np.concatenate([view.features for view in seen])
+            features = np.concatenate([output.features for output in outputs])
             if refusal := detector.screen(features[0]).refusal:
                 raise NotAChestXray(refusal, notes=notes)
             frontal = int(detector.lateral_probabilities(features).argmin())
             notes = (*notes, *detector.screen(features[frontal]).notes)
         return ImageAnalysis(
-            np.concatenate([view.vectors for view in seen]),
+            np.concatenate([output.vectors for output in outputs]),
             notes=unique((*notes, *self.notes)),
-            maps=dict(zip(encoder.findings, seen[0].maps[0], strict=True)),
+            maps=dict(zip(encoder.findings, outputs[0].maps[0], strict=True)),
         )

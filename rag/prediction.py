@@ -1,4 +1,4 @@
-"""All that is kept of one study, and its JSON form: what generation and evaluation share."""
+"""The outcome of one study, and its JSON form: what drafting writes and evaluation reads."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.change import PriorEvidence
-from rag.grounding.verdicts import DraftCheck, ImageMark, Issue, SentenceCheck, Vote, image_mark
+from rag.grounding.verdicts import DraftCheck, ImageMark, Issue, Vote, image_mark
 from rag.report_nlp.labeller import LABELS
 from rag.schema import (
     NO_PREDICTED_FINDINGS,
@@ -25,29 +25,26 @@ from rag.schema import (
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Everything that is kept of one study: one line of ``predictions.jsonl``.
+    """The outcome of one study: one line of ``predictions.jsonl``.
 
-    A failure is a prediction too: it has no draft, but a status, an error class and a reason, and
-    still the evidence if retrieval had come so far.
+    A failed study has no draft, but an error class, a reason, and the evidence found before.
 
     Attributes:
         file: the image, as the caller named it.
-        status: how the work stands or ended.
-        study_id: the study, as the caller named it; the key of an evaluation.
+        study_id: the study, as the caller named it; the key in evaluation.
         reason, error: one sentence and a class name if there is no draft.
         draft: sentences with their sources.
-        check: verdict on each sentence and the votes on each finding; None while there is no draft.
+        check: verdict on each sentence and votes on each finding; None before the check.
         hits: the evidence, nearest first.
-        predicted: findings of the image, where a head predicts them.
-        maps: where the frontal image would show each finding, log-odds by place, for showing.
-        hints: findings below the reporting threshold that are worth a look.
-        encoder_id, index_id, llm, prompt, prompt_hash: what the draft was made with.
-        messages: the prompt as it was sent, for showing; only its hash is kept on disk.
-        variables: what the prompt was made from; for the audit record, which makes it again.
-        answer: what the model wrote, to the letter; for the audit record (`rag.review.audit`).
+        predicted: findings of the image.
+        maps: finding -> log-odds in the frontal image, for display.
+        hints: findings below the reporting threshold that deserve a look.
+        encoder_id, index_id, llm, prompt, prompt_hash: provenance of the draft.
+        messages: the prompt as sent, for display; on disk only its hash is kept.
+        variables, answer: the prompt's variables and the model's answer, for the audit record.
         warnings: what the reader of the draft should know.
-        region: where the reader looked, as JSON; empty where nothing steered the search.
-        prior: what the patient's own earlier study contributes; None where none was given.
+        region: the reader's region as JSON; empty without one.
+        prior: what the patient's prior study contributes; None without one.
         seconds: wall time by stage.
     """
 
@@ -77,31 +74,23 @@ class Prediction:
 
     @property
     def labels(self) -> dict[str, float]:
-        """Probability in [0, 1] of each CheXpert-14 label of the image."""
+        """Probability in [0, 1] of each predicted CheXpert-14 label."""
         return {n: p for n, p in self.predicted.probabilities.items() if n in LABELS}
 
     @property
     def confidence(self) -> float | None:
-        """What abstention weighs, in [0, 1]: the largest probability; None without labels.
+        """The largest label probability, in [0, 1]; None without labels.
 
-        Of the scores that were tried it orders studies best by what their drafts get right; the
-        similarity of the nearest reports orders them the wrong way round, since what abnormal
-        images find is nearer and harder to draft.
+        Of the scores tried, it ranks studies best by how much their drafts get right. Similarity
+        ranks them the wrong way round: abnormal images have nearer reports and harder drafts.
         """
         return max(self.labels.values(), default=None)
 
     def image_mark(self, sentence: DraftSentence) -> ImageMark | None:
-        """What the image says of a sentence; None where nothing reads the image."""
-        known = bool(self.predicted.probabilities)
-        return image_mark(sentence.text, self.predicted) if known else None
-
-    def _checked(self, section: Section) -> list[tuple[DraftSentence, SentenceCheck | None]]:
-        """Sentences of a section, each with its verdict as soon as there is one."""
-        sentences = self.draft.section(section)
-        if self.check is None:
-            return [(sentence, None) for sentence in sentences]
-        verdicts = (check for check in self.check.sentences if check.section is section)
-        return list(zip(sentences, verdicts, strict=True))
+        """How a sentence agrees with the image; None if no findings are predicted."""
+        if not self.predicted.probabilities:
+            return None
+        return image_mark(sentence.text, self.predicted)
 
     def to_json(self) -> dict[str, Any]:
         """The public JSON object; documented in docs/predictions.md."""
@@ -113,8 +102,16 @@ class Prediction:
             "reason": self.reason,
             "notice": NOTICE,
             **{section.value: self._section_json(section) for section in Section},
-            "votes": [_plain(vote) for vote in (self.check.votes if self.check else ())],
-            "evidence": [_hit_json(hit) for hit in self.hits],
+            "votes": [_record_json(vote) for vote in (self.check.votes if self.check else ())],
+            "evidence": [
+                {
+                    "report_id": hit.record.report_id,
+                    "similarity": round(hit.similarity, 6),
+                    "copies": hit.copies,
+                    "text": hit.record.text,
+                }
+                for hit in self.hits
+            ],
             "labels": {label: round(value, 4) for label, value in self.labels.items()},
             "findings_expected": [
                 {
@@ -129,7 +126,7 @@ class Prediction:
                 {
                     "finding": hint.finding,
                     "probability": round(hint.probability, 4),
-                    **_plain(hint.sentence),
+                    **_record_json(hint.sentence),
                 }
                 for hint in self.hints
             ],
@@ -146,49 +143,35 @@ class Prediction:
         }
 
     def _section_json(self, section: Section) -> list[dict[str, Any]]:
+        if self.check is None:
+            return [_record_json(sentence) for sentence in self.draft.section(section)]
         return [
-            _sentence_json(sentence, check, self.image_mark(sentence))
-            for sentence, check in self._checked(section)
+            {
+                **_record_json(check.sentence),
+                "verdict": check.verdict.value,
+                "issues": [_record_json(issue) for issue in check.issues],
+                "cited": check.citation_match.value,
+                "image": _mark_json(self.image_mark(check.sentence)),
+            }
+            for check in self.check.sentences
+            if check.section is section
         ]
 
 
-def _plain(record: Vote | Issue | DraftSentence) -> dict[str, Any]:
-    """A record as a JSON object."""
+def _record_json(record: Vote | Issue | DraftSentence) -> dict[str, Any]:
+    """A record as a JSON object, tuples as lists."""
     return asdict(
         record,
         dict_factory=lambda items: {k: [*v] if isinstance(v, tuple) else v for k, v in items},
     )
 
 
-def _sentence_json(
-    sentence: DraftSentence, check: SentenceCheck | None, mark: ImageMark | None
-) -> dict[str, Any]:
-    plain = _plain(sentence)
-    if check is None:
-        return plain
-    return {
-        **plain,
-        "verdict": check.verdict.value,
-        "issues": [_plain(issue) for issue in check.issues],
-        "cited": check.citation_match.value,
-        "image": _mark_json(mark) if mark else None,
-    }
-
-
-def _mark_json(mark: ImageMark) -> dict[str, Any]:
-    probability = None if mark.probability is None else round(mark.probability, 4)
+def _mark_json(mark: ImageMark | None) -> dict[str, Any] | None:
+    if mark is None:
+        return None
     return {
         "mark": mark.verdict.value,
         "finding": mark.finding,
         "denied": mark.denied,
-        "probability": probability,
-    }
-
-
-def _hit_json(hit: Hit) -> dict[str, Any]:
-    return {
-        "report_id": hit.record.report_id,
-        "similarity": round(hit.similarity, 6),
-        "copies": hit.copies,
-        "text": hit.record.text,
+        "probability": None if mark.probability is None else round(mark.probability, 4),
     }

@@ -1,10 +1,9 @@
-"""Image or text -> the nearest reports, without those of the same study or patient.
+"""Image or text -> the nearest reports, never of the same study or patient.
 
-`ReportRetriever` is a LangChain retriever for text queries; `retrieve` is the same for an image's
-vector, which LangChain's interface has no word for. The nearest reports are mostly normal ones, as
-most images are, so the image's own predicted labels order a pool of neighbours and make sure that
-each expected finding has a report that can speak of it; the idea is LaB-RAG's (Song et al. 2024,
-arXiv 2411.16523). Knows nothing of prompts.
+`ReportRetriever` is a LangChain retriever of text queries; its `retrieve` takes an image's vector,
+for which LangChain has no interface. Most near reports are normal, as most images are. Therefore
+the image's predicted findings re-rank the neighbours and each predicted finding gets a report that
+states it, after LaB-RAG (Song et al. 2024, arXiv 2411.16523).
 """
 
 from collections.abc import Sequence
@@ -39,17 +38,17 @@ def exclusions_for(
     *,
     prior: CheckedPrior = CheckedPrior(),  # noqa: B008 - frozen
 ) -> Exclusions:
-    """What must not come back for a study: its own exclusions, and what names it or its patient.
+    """What must not be retrieved for a study: what it excludes, itself, its prior and its patient.
 
     Args:
-        study: whose names and paths, and those of its prior, may hold ids of studies and patients.
-        info: what the header of its frontal image says.
-        index: knows the ids.
-        prior: once it is known to be the patient's.
+        study: its names and paths, and those of its prior, may contain study ids of the index.
+        info: the header of its frontal image.
+        index: knows the ids of its studies.
+        prior: of the same patient.
     """
     sources = (study.source, *study.other_views, *expand_folders(study.prior.files))
-    names: list[str | Path] = [source for source in sources if isinstance(source, Path)]
-    named = map(index.studies_named_in, (*study.aliases, *names))
+    names: list[str | Path] = [*study.aliases, *(s for s in sources if isinstance(s, Path))]
+    named = map(index.studies_named_in, names)
     return Exclusions(
         studies=study.exclude.studies.union(
             {study.study_id} - {""}, info.study_ids, prior.studies, *named
@@ -60,13 +59,11 @@ def exclusions_for(
 
 
 class ReportRetriever(BaseRetriever):
-    """Evidence for an image, or the nearest reports to a text; equal texts count once.
+    """Evidence for an image, or the reports nearest to a text; equal texts are one hit.
 
     Attributes:
-        index: holds the reports.
-        encoder: embeds what is asked; one that embeds images alone answers no text.
-        settings: which steps are on.
-        k: how many reports, if not the settings' ``k``.
+        encoder: embeds the queries; one that embeds images only cannot be asked by text.
+        k: number of reports; None takes ``settings.k``.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, frozen=True)
@@ -87,7 +84,7 @@ class ReportRetriever(BaseRetriever):
 
     @property
     def by(self) -> Literal["text", "image", "both"]:
-        """What an image is compared with."""
+        """What an image is compared with: the setting, with "auto" resolved."""
         if self.settings.by == "auto":
             return "text" if embeds_texts(self.encoder) else "image"
         return self.settings.by
@@ -100,13 +97,13 @@ class ReportRetriever(BaseRetriever):
         exclude: Exclusions = NO_EXCLUSIONS,
         k: int | None = None,
     ) -> Retrieval:
-        """Evidence for an image, best first, with the same study and patient left out.
+        """Evidence for an image, best first.
 
         Args:
             vector: of the image, float32 [dim].
-            predicted: what its own labels expect.
-            exclude: what must not come back.
-            k: how many reports, by default the retriever's own or the settings'.
+            predicted: findings of the image.
+            exclude: what must not be retrieved.
+            k: number of reports shown as evidence.
         """
         k = k or self.k or self.settings.k
         count = max(k, self.settings.fetch_k)
@@ -114,20 +111,20 @@ class ReportRetriever(BaseRetriever):
             pool = self.index.query_by_images(vector, count, exclude=exclude)
         else:
             pool = self.index.query(vector, count, exclude=exclude)
-        if self.by == "both":  # whatever found a report, its similarity is that of image and text
+        if self.by == "both":  # all similarities are those of image and text
             by_images = self.index.query_by_images(
                 vector, count, similarity="text", exclude=exclude
             )
-            hits = {hit.record.report_id: hit for hit in (*by_images, *pool)}
-            rankings = [[hit.record.report_id for hit in of] for of in (pool, by_images)]
-            pool = [hits[report_id] for report_id in fuse(rankings)[:count]]
-        ordered = order_by_agreement(pool, predicted, weight=self.settings.label_penalty)
-        return Retrieval(tuple(cover_expected(ordered, predicted, k=k)), tuple(pool))
+            by_id = {hit.record.report_id: hit for hit in (*by_images, *pool)}
+            rankings = [[hit.record.report_id for hit in hits] for hits in (pool, by_images)]
+            pool = [by_id[report_id] for report_id in reciprocal_rank_fusion(rankings)[:count]]
+        ranked = rerank_by_findings(pool, predicted, penalty=self.settings.label_penalty)
+        return Retrieval(tuple(cover_findings(ranked, predicted, k=k)), tuple(pool))
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
     ) -> list[Document]:
-        """As LangChain passes evidence around: each report's text, and what is known of it."""
+        """LangChain's entry point."""
         return [
             Document(
                 id=hit.record.report_id,
@@ -144,7 +141,7 @@ class ReportRetriever(BaseRetriever):
         ]
 
     def nearest_to_text(self, text: str, *, k: int | None = None) -> list[Hit]:
-        """The reports nearest to words, best first.
+        """The reports nearest to a text, best first.
 
         Raises:
             UsageError: the encoder embeds images only.
@@ -158,66 +155,62 @@ class ReportRetriever(BaseRetriever):
         return self.index.query(vector, k or self.k or self.settings.k)
 
 
-def order_by_agreement(
-    pool: Sequence[Hit], predicted: PredictedFindings, *, weight: float
+def rerank_by_findings(
+    pool: Sequence[Hit], predicted: PredictedFindings, *, penalty: float
 ) -> list[Hit]:
-    """Best first, but each label on which a report and the image disagree costs similarity.
+    """Order hits by similarity, less a penalty per finding on which report and image disagree.
 
-    A place in the pool is worth the similarity that the hit there would have if nearness alone had
-    ordered it: for a pool that nearness has ordered, each hit's own.
+    The similarities are assigned in descending order to the given order, which may be a fused one.
 
     Args:
         pool: hits, best first.
-        predicted: of the image; one that judges no label leaves the order as it is.
-        weight: cosine similarity that one disagreement costs.
+        predicted: of the image; if it judges no finding, the order stays.
+        penalty: cosine similarity that one disagreement costs.
     """
     expected, judged = set(predicted.positive), set(predicted.probabilities)
     if predicted.normal:
         expected.add(NO_FINDING)
-
-    def worth(place: tuple[float, Hit]) -> float:
-        similarity, hit = place
-        return similarity - weight * len((usable_labels(hit.record) & judged) ^ expected)
-
-    if not (judged and weight):
+    if not (judged and penalty):
         return list(pool)
+
+    def score(entry: tuple[float, Hit]) -> float:
+        similarity, hit = entry
+        return similarity - penalty * len((usable_labels(hit.record) & judged) ^ expected)
+
     similarities = sorted((hit.similarity for hit in pool), reverse=True)
-    ordered = sorted(zip(similarities, pool, strict=True), key=worth, reverse=True)
-    return [hit for _, hit in ordered]
+    ranked = sorted(zip(similarities, pool, strict=True), key=score, reverse=True)
+    return [hit for _, hit in ranked]
 
 
-def cover_expected(pool: Sequence[Hit], predicted: PredictedFindings, *, k: int) -> list[Hit]:
-    """The first ``k`` of the pool, some exchanged so that each expected finding is spoken of.
+def cover_findings(pool: Sequence[Hit], predicted: PredictedFindings, *, k: int) -> list[Hit]:
+    """The first ``k`` hits, some exchanged so that each predicted finding has a report stating it.
 
-    The last report that is not needed for an expected finding makes room for the first report of
-    the pool that states a missing one; where all are needed, it stays missing. What was fetched so
-    says it in `Hit.why`.
+    For a finding that none states, the next hit that does replaces the last one that is not itself
+    the only source of a predicted finding, if there is such a one.
     """
     chosen = list(pool[:k])
-    for label in predicted.positive:
-        if any(label in usable_labels(hit.record) for hit in chosen):
+
+    def is_only_source(hit: Hit) -> bool:
+        others = [usable_labels(other.record) for other in chosen if other is not hit]
+        own = usable_labels(hit.record).intersection(predicted.positive)
+        return not own <= frozenset[str]().union(*others)
+
+    for finding in predicted.positive:
+        if any(finding in usable_labels(hit.record) for hit in chosen):
             continue
-        speaker = next((h for h in pool[k:] if label in usable_labels(h.record)), None)
-        idle = [hit for hit in chosen if not _needed(hit, chosen, predicted)]
-        if speaker is None or not idle:
-            continue
-        chosen.remove(idle[-1])
-        chosen.append(replace(speaker, why=f"fetched for {label.lower()}"))
+        source = next((hit for hit in pool[k:] if finding in usable_labels(hit.record)), None)
+        replaceable = [hit for hit in chosen if not is_only_source(hit)]
+        if source is not None and replaceable:
+            chosen.remove(replaceable[-1])
+            chosen.append(replace(source, why=f"fetched for {finding.lower()}"))
     return chosen
 
 
-def _needed(hit: Hit, chosen: Sequence[Hit], predicted: PredictedFindings) -> bool:
-    """Whether it is the only chosen report that states some expected finding."""
-    others = [usable_labels(other.record) for other in chosen if other is not hit]
-    mine = usable_labels(hit.record) & set(predicted.positive)
-    return any(not any(label in other for other in others) for label in mine)
+_RANK_OFFSET = 60
+"""From the paper: the larger, the less the first ranks dominate."""
 
 
-STEADINESS = 60
-"""The constant of the paper: the larger, the less the first places count."""
-
-
-def fuse(rankings: Sequence[Sequence[str]]) -> list[str]:
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[str]]) -> list[str]:
     """Ids by the sum of 1 / (60 + rank) over all rankings, best first, ties by id.
 
     Source: Cormack, Clarke & Buettcher, SIGIR 2009.
@@ -228,15 +221,12 @@ def fuse(rankings: Sequence[Sequence[str]]) -> list[str]:
     scores: dict[str, float] = {}
     for ranking in rankings:
         for rank, report_id in enumerate(ranking, 1):
-            scores[report_id] = scores.get(report_id, 0.0) + 1 / (STEADINESS + rank)
+            scores[report_id] = scores.get(report_id, 0.0) + 1 / (_RANK_OFFSET + rank)
     return sorted(scores, key=lambda report_id: (-scores[report_id], report_id))
 
 
 class EncoderEmbeddings(Embeddings):
-    """Embeds texts with the encoder that embeds the images.
-
-    Args:
-        encoder: of images and texts.
+    """LangChain embeddings of texts, by the encoder of the images.
 
     Raises:
         UsageError: it embeds images only.
@@ -252,5 +242,5 @@ class EncoderEmbeddings(Embeddings):
         return [[float(value) for value in row] for row in self.encoder.embed_texts(texts)]
 
     def embed_query(self, text: str) -> list[float]:
-        """The same for one text."""
+        """A unit vector for one text."""
         return self.embed_documents([text])[0]

@@ -1,6 +1,6 @@
-"""Reports, hits, predicted findings and drafts: the records that the steps share, all frozen.
+"""The records that the steps share: reports, hits, predicted findings and drafts.
 
-What becomes of them, a prediction and its JSON form, is in `rag.prediction`.
+A study's outcome and its JSON form are in `rag.prediction`.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Section(StrEnum):
-    """The two sections of a report that a draft has."""
+    """The sections of a draft."""
 
     FINDINGS = "findings"
     IMPRESSION = "impression"
@@ -17,7 +17,7 @@ class Section(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One sentence of a section: ``text[start:end]`` of that section, verbatim."""
+    """One sentence: ``text[start:end]`` of a section."""
 
     section: Section
     start: int
@@ -29,15 +29,14 @@ class ReportRecord:
     """One report of a collection, verbatim.
 
     Attributes:
-        report_id: unique in its collection; what a citation names.
-        study_id: the study it describes; never retrieved for the same study.
-        patient_id: the patient; never retrieved for the same patient.
+        report_id: unique in its collection; cited by sentences.
+        study_id, patient_id: never retrieved for the same study or patient.
         findings, impression, indication, comparison: section texts, empty if absent.
-        labels: finding labels that came with the report (MeSH headings for Open-I).
+        labels: as given by the collection, e.g. Open-I's MeSH headings.
         sentences: spans of the sentences of findings and impression, in reading order.
-        stated: its `rag.report_reading.usable_labels`, read when it was indexed; None: not yet.
-        date: study date as ISO 8601 where the collection has one, else empty.
-        collection: name of the collection it came from, whose licence holds for it.
+        stated: cached `rag.report_reading.usable_labels`; None before indexing.
+        date: study date as ISO 8601, or empty.
+        collection: name of its collection, whose licence applies.
     """
 
     report_id: str
@@ -54,16 +53,16 @@ class ReportRecord:
     collection: str = ""
 
     def section(self, name: Section) -> str:
-        """Text of one section."""
+        """Text of a section."""
         return self.findings if name is Section.FINDINGS else self.impression
 
     def sentence(self, span: Span) -> str:
-        """Text of one sentence."""
+        """Text of a sentence."""
         return self.section(span.section)[span.start : span.end]
 
     @property
     def text(self) -> str:
-        """Findings and impression as one text: what is embedded and what is shown."""
+        """Findings and impression, as embedded and shown."""
         return "\n".join(part for part in (self.findings, self.impression) if part)
 
 
@@ -72,10 +71,9 @@ class Hit:
     """One retrieved report.
 
     Attributes:
-        record: the report.
-        similarity: cosine in [-1, 1], higher is nearer.
-        copies: how many reports of the store have word for word this text ("seen 302 times").
-        why: why it is here if it is not among the nearest, e.g. "fetched for pleural effusion".
+        similarity: cosine in [-1, 1].
+        copies: number of reports in the index with exactly this text.
+        why: reason for a hit that is not among the nearest, e.g. "fetched for pleural effusion".
     """
 
     record: ReportRecord
@@ -86,11 +84,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """What an image's query brought.
+    """Reports retrieved for an image.
 
     Attributes:
         hits: the evidence to show, best first.
-        pool: all that were looked at, nearest first: what a draft is agreed on by.
+        pool: the nearest reports, whose consensus is the draft.
     """
 
     hits: tuple[Hit, ...]
@@ -99,16 +97,14 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class PredictedFindings:
-    """What the images of a study show: CheXpert-14 names, and ids of the lexicon ("granuloma").
+    """Predicted findings of a study's images: CheXpert-14 names and lexicon ids ("granuloma").
 
     Attributes:
-        probabilities: finding -> calibrated probability in [0, 1]. Findings that are not here are
-            not judged: the image neither expects nor denies them.
-        positive: what a draft may state, most probable first.
+        probabilities: finding -> calibrated probability in [0, 1]; others are not judged.
+        positive: findings that a draft may state, most probable first.
         undeniable: must-not-miss findings that are too probable for a draft to deny.
-        not_assessable: findings whose probability says little more than chance would.
-        normal: whether a report without any finding would not surprise. Can go together with
-            positive findings: both are guesses.
+        not_assessable: findings predicted hardly better than by chance.
+        normal: whether normal reports are preferred, by the probability of "No Finding".
         threshold: probability from which a finding is positive.
     """
 
@@ -121,11 +117,10 @@ class PredictedFindings:
 
 
 NO_PREDICTED_FINDINGS = PredictedFindings()
-"""Of an image without a finding head."""
-
+"""For an encoder without a finding head."""
 
 PRIOR = "prior"
-"""What a sentence cites that rests on the patient's own earlier study, beside report ids."""
+"""Source of a sentence that rests on the patient's own prior study; others are report ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,24 +133,23 @@ class DraftSentence:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A draft: not for clinical use, and nothing in it without a source."""
+    """A draft report; not for clinical use."""
 
     findings: tuple[DraftSentence, ...] = ()
     impression: tuple[DraftSentence, ...] = ()
 
     def section(self, name: Section) -> tuple[DraftSentence, ...]:
-        """Sentences of one section."""
+        """Sentences of a section."""
         return self.findings if name is Section.FINDINGS else self.impression
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A finding that the draft does not state.
+    """A finding below the reporting threshold that deserves a look.
 
     Attributes:
-        finding: CheXpert-14 name, or id of the lexicon.
-        probability: in the image.
-        sentence: one that would state it, with its sources.
+        finding: CheXpert-14 name or lexicon id.
+        sentence: how a report of the pool words it.
     """
 
     finding: str
@@ -164,7 +158,7 @@ class Hint:
 
 
 class Status(StrEnum):
-    """How the work on one study stands or ended."""
+    """Status of a prediction."""
 
     RUNNING = "running"
     OK = "ok"
@@ -173,4 +167,4 @@ class Status(StrEnum):
 
 
 NOTICE = "AI draft, not for clinical use"
-"""Stands on every screen and in every export."""
+"""Shown on every screen and in every export."""

@@ -110,7 +110,7 @@ def consensus_slots(pool: Sequence[Hit], predicted: PredictedFindings) -> list[S
     slots, count = [], Counter[str]()
     for sentence in chosen:
         # an impression may repeat a sentence that is a candidate for the findings only
-        found = by_sentence.get(sentence.key) or by_sentence[Section.FINDINGS, sentence.plain]
+        found = by_sentence.get(sentence.key) or by_sentence[Section.FINDINGS, sentence.normalized]
         options = _wordings(replace(found, sentence=sentence), candidates)
         heading = IMPRESSION if sentence.section is Section.IMPRESSION else sentence.heading
         count[heading] += 1
