@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from rag.report_nlp.labeller import LABELS
-from rag.report_nlp.lexicon import Finding, FindingKind, expand, match_phrases
+from rag.report_nlp.lexicon import Finding, FindingKind, expand, load_toml, match_phrases
 from rag.report_nlp.roles import ROLE_LETTERS
-from rag.report_nlp.sentences import lexicon_keys, load_toml, tokenize
+from rag.report_nlp.sentences import lexicon_keys, tokenize
 from rag.report_nlp.statements import Topic
 
 FINDINGS = load_toml("findings.toml")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from rag.grounding.claims import claims_of
 from rag.grounding.prompt_injection import remove_injections
 from rag.grounding.verdicts import Issue, Reason, Support
-from rag.report_nlp.lexicon import match_phrases
+from rag.report_nlp.lexicon import load_toml, match_phrases
 from rag.report_nlp.non_findings import Number, NumberKind
-from rag.report_nlp.sentences import load_toml, strip_list_number, tokenize, with_sentences
+from rag.report_nlp.sentences import strip_list_number, tokenize, with_sentences
 from rag.report_nlp.statements import ParsedSentence, Side, Statement, parse_sentence
 from rag.schema import Hit, ReportRecord, Section
 

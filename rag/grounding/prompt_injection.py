@@ -13,7 +13,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from rag.report_nlp.sentences import load_toml, sentence_spans, with_sentences
+from rag.report_nlp.lexicon import load_toml
+from rag.report_nlp.sentences import sentence_spans, with_sentences
 from rag.schema import ReportRecord
 
 

@@ -6,13 +6,34 @@ first. What a cue does to a sentence is in `rag.report_nlp.labeller`.
 
 import itertools
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from importlib.resources import files
+from typing import Any
 
 from encoders.machine import built_once
-from rag.report_nlp.sentences import Token, load_toml
+
+
+def load_toml(name: str) -> dict[str, Any]:
+    """A file of ``rag/report_nlp/data``."""
+    path = files("rag.report_nlp").joinpath("data", name)
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word, number or mark: ``text[start:end]``.
+
+    Attributes:
+        keys: lexicon keys, the likeliest first; empty for numbers other than 0 and 1.
+    """
+
+    keys: tuple[str, ...]
+    start: int
+    end: int
 
 
 class FindingKind(StrEnum):

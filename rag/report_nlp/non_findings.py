@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from rag.report_nlp.sentences import PLACEHOLDER, load_toml
+from rag.report_nlp.lexicon import load_toml
+from rag.report_nlp.sentences import PLACEHOLDER
 
 
 class NumberKind(StrEnum):

@@ -8,8 +8,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from rag.report_nlp.lexicon import FindingKind, PhraseMatch
-from rag.report_nlp.sentences import load_toml
+from rag.report_nlp.lexicon import FindingKind, PhraseMatch, load_toml
 
 ROLE_LETTERS: dict[str, str] = {
     role: cue["letter"] for role, cue in load_toml("cues.toml").items() if "letter" in cue

@@ -6,13 +6,12 @@ and typing errors.
 """
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from importlib.resources import files
 from typing import Any
 
+from rag.report_nlp.lexicon import Token, load_toml, vocabulary
 from rag.schema import ReportRecord, Section, Span
 
 _SENTENCE_END = re.compile(
@@ -127,19 +126,6 @@ _MAX_FORM_LINE_CHARS = 40
 """Up to this length a line is taken for a line of a form, where a final minus means "no"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A word, number or mark: ``text[start:end]``.
-
-    Attributes:
-        keys: lexicon keys, the likeliest first; empty for numbers other than 0 and 1.
-    """
-
-    keys: tuple[str, ...]
-    start: int
-    end: int
-
-
 def tokenize(text: str) -> list[Token]:
     """Words, numbers and marks of a text, without hyphens and de-identification tokens."""
     tokens = []
@@ -157,12 +143,6 @@ def tokenize(text: str) -> list[Token]:
             keys = (_MARK_KEYS.get(kind, surface),)
         tokens.append(Token(keys, match.start(), match.end()))
     return tokens
-
-
-def load_toml(name: str) -> dict[str, Any]:
-    """A file of ``rag/report_nlp/data``."""
-    path = files("rag.report_nlp").joinpath("data", name)
-    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=50_000)
@@ -188,8 +168,6 @@ def _spelling() -> dict[str, Any]:
 
 
 def _exact_keys(word: str) -> tuple[str, ...]:
-    from rag.report_nlp.lexicon import vocabulary  # noqa: PLC0415 - lexicon imports this module
-
     words, stems = vocabulary()
     word = _spelling()["variants"].get(word, word)
     forms = [word, *_base_forms(word)]

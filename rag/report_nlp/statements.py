@@ -6,7 +6,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from rag.report_nlp.labeller import Mention, sentence_mentions
-from rag.report_nlp.lexicon import Finding, PhraseMatch, match_attributes
+from rag.report_nlp.lexicon import Finding, PhraseMatch, Token, match_attributes
 from rag.report_nlp.non_findings import (
     Number,
     find_numbers,
@@ -15,7 +15,7 @@ from rag.report_nlp.non_findings import (
     recommends_or_communicates,
 )
 from rag.report_nlp.scopes import Polarity
-from rag.report_nlp.sentences import Token, sentence_spans, tokenize
+from rag.report_nlp.sentences import sentence_spans, tokenize
 
 
 class Topic(StrEnum):
