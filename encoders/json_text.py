@@ -10,8 +10,12 @@ def parse_strict(text: str, *, nan_is_null: bool = False) -> Any:
     Raises:
         ValueError: says what is wrong, and where.
     """
+
+    def parse_constant(name: str) -> None:
+        if not (nan_is_null and name == "NaN"):
+            raise ValueError(f"holds {name}, which is not JSON: use null or leave the key out")
+
     try:
-        parse_constant = _nan_as_null if nan_is_null else _reject_constant
         value = json.loads(
             text, object_pairs_hook=_reject_duplicate_keys, parse_constant=parse_constant
         )
@@ -44,12 +48,3 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"has the key {key!r} twice")
         values[key] = value
     return values
-
-
-def _reject_constant(name: str) -> None:
-    raise ValueError(f"holds {name}, which is not JSON: use null or leave the key out")
-
-
-def _nan_as_null(name: str) -> None:
-    if name != "NaN":
-        _reject_constant(name)

@@ -126,7 +126,8 @@ def load_pair(name: str) -> PretrainedEncoder:
             f"{name} is a {type(model).__name__}, which embeds no texts; use image:hf:{name}"
         )
     tokenizer = _load(AutoTokenizer, folder, require_tokenizer(folder))
-    context = context_length(model, tokenizer)
+    positions = getattr(model.config.text_config, "max_position_embeddings", None)
+    context = min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
 
     def text_features(texts: Sequence[str]) -> torch.Tensor:
         tokens = tokenizer(
@@ -199,12 +200,6 @@ def device_of(model: Any) -> torch.device:
     """The device of a model's parameters."""
     device: torch.device = next(model.parameters()).device
     return device
-
-
-def context_length(model: Any, tokenizer: Any) -> int:
-    """Tokens that the text tower reads: as many as both tokenizer and positions allow."""
-    positions = getattr(model.config.text_config, "max_position_embeddings", None)
-    return int(min(tokenizer.model_max_length, positions or tokenizer.model_max_length))
 
 
 def content_id(name: str, folder: Path) -> str:

@@ -131,10 +131,9 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def text_value(dataset: Dataset, keyword: str, *, limit: int = 16) -> str:
-    """First value of a text element, stripped; empty if absent."""
-    values = _values(dataset, keyword)
-    return str(values[0]).strip(" \0")[:limit] if values else ""
+def text_value(dataset: Dataset, keyword: str) -> str:
+    """First value of a text element, stripped, at most 128 characters; empty if absent."""
+    return next(iter(text_values(dataset, keyword)), "")[:128]
 
 
 def text_values(dataset: Dataset, keyword: str) -> list[str]:

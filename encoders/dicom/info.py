@@ -87,16 +87,16 @@ def read_dicom_info(file: io.BufferedIOBase) -> ImageInfo:
     """
     dataset = parse_header(file, _INFO_KEYWORDS)
     uid, accession, study_id, patient_id, patient_name, birth_date = (
-        text_value(dataset, keyword, limit=128) for keyword in _ID_KEYWORDS
+        text_value(dataset, keyword) for keyword in _ID_KEYWORDS
     )
     names = [value for keyword in _NAME_KEYWORDS for value in text_values(dataset, keyword)]
-    is_key_object_selection = text_value(dataset, "SOPClassUID", limit=64) == _KEY_OBJECT_SELECTION
+    is_key_object_selection = text_value(dataset, "SOPClassUID") == _KEY_OBJECT_SELECTION
     return ImageInfo(
         ImageFormat.DICOM,
         study_ids=tuple(dict.fromkeys(filter(None, (uid, accession, study_id)))),
         study_uid=uid,
         accession=accession,
-        instance_uid=text_value(dataset, "SOPInstanceUID", limit=128),
+        instance_uid=text_value(dataset, "SOPInstanceUID"),
         patient_id=patient_id,
         patient_name=patient_name.lower(),
         birth_date=birth_date,
@@ -109,7 +109,7 @@ def read_dicom_info(file: io.BufferedIOBase) -> ImageInfo:
         acquired_at=_acquired_at(dataset),
         study_time=_date_time(dataset, "StudyDate", "StudyTime") or _acquired_at(dataset),
         is_animal=_is_animal(dataset),
-        age_years=_age(text_value(dataset, "PatientAge")),
+        age_years=_age_years(text_value(dataset, "PatientAge")),
         quality_control=code(dataset, "QualityControlImage") == "YES",
         is_key_object_selection=is_key_object_selection,
         rejected_uids=_rejected_uids(dataset) if is_key_object_selection else frozenset(),
@@ -128,7 +128,7 @@ def _rejected_uids(note: Dataset) -> frozenset[str]:
         for series in items(study, "ReferencedSeriesSequence")
     ]
     return frozenset(
-        text_value(instance, "ReferencedSOPInstanceUID", limit=128)
+        text_value(instance, "ReferencedSOPInstanceUID")
         for parent in (*all_series, *items(note, "ContentSequence"))
         for instance in items(parent, "ReferencedSOPSequence")
     )
@@ -136,10 +136,8 @@ def _rejected_uids(note: Dataset) -> frozenset[str]:
 
 def _acquired_at(dataset: Dataset) -> str:
     """Date and time of acquisition as 14 digits, empty if absent."""
-    digits = re.sub(
-        r"\D", "", text_value(dataset, "AcquisitionDateTime", limit=26).partition(".")[0]
-    )
-    if len(digits) >= 14:
+    date_time, _, _ = text_value(dataset, "AcquisitionDateTime").partition(".")
+    if len(digits := re.sub(r"\D", "", date_time)) >= 14:
         return digits[:14]
     times = (_date_time(dataset, date, time) for date, time in _ACQUISITION_TIMES)
     return next((digits for digits in times if len(digits) == 14), "")
@@ -156,7 +154,7 @@ def _date_time(dataset: Dataset, date_keyword: str, time_keyword: str) -> str:
 
 def _is_animal(dataset: Dataset) -> bool:
     """By species, breed or an owner as responsible person (PS3.3 C.7.1.1); by a vet's practice."""
-    species = text_value(dataset, "PatientSpeciesDescription", limit=64)
+    species = text_value(dataset, "PatientSpeciesDescription")
     codes = [text_value(item, "CodeValue") for item in items(dataset, "PatientSpeciesCodeSequence")]
     return (
         not _HUMAN.fullmatch(species)
@@ -164,13 +162,11 @@ def _is_animal(dataset: Dataset) -> bool:
         or bool(text_value(dataset, "PatientBreedDescription"))
         or bool(items(dataset, "PatientBreedCodeSequence"))
         or code(dataset, "ResponsiblePersonRole") == "OWNER"
-        or any(
-            _VETERINARY.search(text_value(dataset, place, limit=64)) for place in _PRACTICE_KEYWORDS
-        )
+        or any(_VETERINARY.search(text_value(dataset, place)) for place in _PRACTICE_KEYWORDS)
     )
 
 
-def _age(value: str) -> float | None:
+def _age_years(value: str) -> float | None:
     match = _AGE.fullmatch(value.upper())
     return int(match[1]) * _YEARS_PER_UNIT[match[2]] if match else None
 
@@ -188,7 +184,7 @@ def read_view(dataset: Dataset) -> View:
     for item in codes:
         if (value := text_value(item, "CodeValue")) in _VIEW_CODES:
             return _VIEW_CODES[value]
-    texts = [text_value(item, "CodeMeaning", limit=64) for item in codes]
+    texts = [text_value(item, "CodeMeaning") for item in codes]
     texts += [text for keyword in VIEW_KEYWORDS for text in text_values(dataset, keyword)]
     for text in texts:
         if (view := parse_view(text)) is not View.UNKNOWN:

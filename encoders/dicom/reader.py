@@ -77,7 +77,7 @@ def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
             ReadFailure.TRUNCATED,
             f"{tag('PixelData')} is cut short: the file ends inside it. Transfer the file again.",
         )
-    uid = text_value(dataset, "SOPClassUID", limit=64)
+    uid = text_value(dataset, "SOPClassUID")
     name = UID(uid).name if uid else ""
     kind = f" (SOP class {name})" if name and name != uid else ""
     return ImageReadError(

@@ -48,17 +48,11 @@ _BLOCK_ROWS, _BLOCK_PIXELS = 128, 1 << 16
 
 
 def apply_table(table: NDArray[Any], codes: NDArray[np.uint16]) -> NDArray[Any]:
-    """``table[codes]``, block by block: numpy widens an index array to int64.
-
-    Args:
-        table: [65536] of any type.
-        codes: uint16 [H, W].
-    """
+    """``table[codes]`` of [65536] and [H, W], block by block: numpy widens indices to int64."""
     out = np.empty(codes.shape, table.dtype)
-    for row in range(0, len(codes), _BLOCK_ROWS):
-        np.take(
-            table, codes[row : row + _BLOCK_ROWS], out=out[row : row + _BLOCK_ROWS], mode="clip"
-        )
+    for start in range(0, len(codes), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        np.take(table, codes[rows], out=out[rows], mode="clip")
     return out
 
 
@@ -168,8 +162,8 @@ def percentile_window(histogram: Histogram, *, invert: bool) -> Window:
     if histogram.is_constant:
         value = float(histogram.values[0]) if len(histogram.values) else 0.0
         return Window(value - 1.0 if invert else value + 1.0, 1.0, WindowFunction.LINEAR_EXACT)
-    low, high = _percentiles(histogram)
-    field_low, field_high = _percentiles(exposed_field(histogram))
+    low, high = map(histogram.percentile, DEFAULT_PERCENTILES)
+    field_low, field_high = map(_exposed_field(histogram).percentile, DEFAULT_PERCENTILES)
     if 0 < field_high - field_low < _MIN_RANGE_SHARE * (high - low):
         low, high = field_low, field_high
     if low == high:  # e.g. a few marks on an empty image
@@ -177,21 +171,15 @@ def percentile_window(histogram: Histogram, *, invert: bool) -> Window:
     return Window((low + high) / 2, high - low, WindowFunction.LINEAR_EXACT)
 
 
-def _percentiles(histogram: Histogram) -> tuple[float, float]:
-    low, high = (histogram.percentile(percent) for percent in DEFAULT_PERCENTILES)
-    return low, high
-
-
-def exposed_field(histogram: Histogram) -> Histogram:
+def _exposed_field(histogram: Histogram) -> Histogram:
     """The histogram without collimated border and lead markers.
 
     These are narrow peaks at an end of the histogram, with next to nothing between them and the
     rest. Removing one clips no anatomy: there was hardly any contrast within it.
     """
-    field = histogram
-    while (without_peak := _remove_peak(field)) is not None:
-        field = without_peak
-    return field
+    while (without_peak := _remove_peak(histogram)) is not None:
+        histogram = without_peak
+    return histogram
 
 
 def _remove_peak(histogram: Histogram) -> Histogram | None:
@@ -254,15 +242,12 @@ def choose_voi(
     for voi in candidates:
         if shows_image(voi, histogram):
             return voi
-        warnings.append(f"{_describe(voi)} leaves this image nearly black, white or flat: not used")
+        name = "the file's VOI LUT (0028,3010)"
+        if isinstance(voi, Window):
+            name = f"the file's window (centre {voi.centre:g}, width {voi.width:g})"
+        warnings.append(f"{name} leaves this image nearly black, white or flat: not used")
     warnings.append(
         f"no usable window in the file: shown from percentile {DEFAULT_PERCENTILES[0]} to "
         f"{DEFAULT_PERCENTILES[1]} of its own values"
     )
     return percentile_window(histogram, invert=invert)
-
-
-def _describe(voi: Voi) -> str:
-    if isinstance(voi, Window):
-        return f"the file's window (centre {voi.centre:g}, width {voi.width:g})"
-    return "the file's VOI LUT (0028,3010)"

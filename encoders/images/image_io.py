@@ -6,8 +6,11 @@ Every failure is an `ImageReadError`, whatever the bytes are. Does not judge wha
 import hashlib
 import io
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISREG
 
 from encoders.base import CxrImage
 from encoders.images.image_info import SIGNATURE_BYTES, ImageFormat, ImageInfo, image_format
@@ -82,13 +85,13 @@ def read_preview(source: Path) -> tuple[RawImage, tuple[int, int]] | None:
 
     try:
         data = _read_bytes(source)
-        found = preview_dicom(data) if _check_format(data) is ImageFormat.DICOM else None
+        preview = preview_dicom(data) if _check_format(data) is ImageFormat.DICOM else None
     except Exception as error:  # noqa: BLE001 - whatever the bytes, a preview is optional
         _log.debug("no preview", exc_info=error)
         return None
-    if found is None:
+    if preview is None:
         return None
-    image, size = found
+    image, size = preview
     return replace(image, source_sha256=hashlib.sha256(data).hexdigest()), size
 
 
@@ -98,67 +101,54 @@ def read_image_info(source: Path | bytes) -> ImageInfo:
     Raises:
         ImageReadError: the file cannot be opened, or its DICOM header cannot be parsed.
     """
-    if isinstance(source, bytes):
-        return _read_info(io.BytesIO(source))
-    _file_size(source)
-    try:
-        with source.open("rb") as file:
-            return _read_info(file)
-    except OSError as error:
-        raise _cannot_open(error) from None
+    with _open(source) as file:
+        file_format = image_format(file.read(SIGNATURE_BYTES))
+        if file_format is not ImageFormat.DICOM:
+            return ImageInfo(file_format)
+        from encoders.dicom.info import read_dicom_info  # noqa: PLC0415 - pydicom takes a while
 
-
-def _read_info(file: io.BufferedIOBase) -> ImageInfo:
-    found = image_format(file.read(SIGNATURE_BYTES))
-    if found is not ImageFormat.DICOM:
-        return ImageInfo(found)
-    from encoders.dicom.info import read_dicom_info  # noqa: PLC0415 - pydicom takes a while
-
-    file.seek(0)
-    return read_dicom_info(file)
+        file.seek(0)
+        return read_dicom_info(file)
 
 
 def _read_bytes(source: Path | bytes) -> bytes:
     """The file's bytes, up to `MAX_BYTES`."""
-    size = len(source) if isinstance(source, bytes) else _file_size(source)
-    if size > MAX_BYTES:
-        raise ImageReadError(
-            ReadFailure.TOO_LARGE,
-            f"the file has {size / 2**20:.0f} MB, more than the {MAX_BYTES >> 20} MB of the "
-            "largest image. Choose one image, not an archive or a recording.",
-        )
-    if isinstance(source, bytes):
-        return source
-    try:
-        return source.read_bytes()
-    except OSError as error:
-        raise _cannot_open(error) from None
+    with _open(source) as file:
+        if (size := file.seek(0, io.SEEK_END)) > MAX_BYTES:
+            raise ImageReadError(
+                ReadFailure.TOO_LARGE,
+                f"the file has {size / 2**20:.0f} MB, more than the {MAX_BYTES >> 20} MB of the "
+                "largest image. Choose one image, not an archive or a recording.",
+            )
+        file.seek(0)
+        return file.read()
 
 
-def _file_size(path: Path) -> int:
+@contextmanager
+def _open(source: Path | bytes) -> Iterator[io.BufferedIOBase]:
+    """Open a regular file or bytes; an OSError within the block becomes an ImageReadError."""
     try:
-        found = path.stat()
+        if isinstance(source, bytes):
+            yield io.BytesIO(source)
+            return
+        if not S_ISREG(source.stat().st_mode):  # a pipe or device would be read without end
+            raise ImageReadError(
+                ReadFailure.FILE, "this is no regular file: choose a DICOM, PNG or JPEG."
+            )
+        with source.open("rb") as file:
+            yield file
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise _cannot_open(error) from None
-    if not path.is_file():  # a pipe or device would be read without end
+        cause = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
         raise ImageReadError(
-            ReadFailure.FILE, "this is no regular file: choose a DICOM, PNG or JPEG."
-        )
-    return found.st_size
-
-
-def _cannot_open(error: Exception) -> ImageReadError:
-    cause = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-    return ImageReadError(
-        ReadFailure.FILE, f"the file cannot be opened: {cause}. Check its path and permissions."
-    )
+            ReadFailure.FILE, f"the file cannot be opened: {cause}. Check its path and permissions."
+        ) from None
 
 
 def _check_format(data: bytes) -> ImageFormat:
     """DICOM or RASTER, by content alone; refuses anything else, named if it is known."""
-    found = image_format(data)
-    if found is not ImageFormat.OTHER:
-        return found
+    file_format = image_format(data)
+    if file_format is not ImageFormat.OTHER:
+        return file_format
     kind = "unknown file type, without the first bytes of DICOM, PNG or JPEG"
     if all(byte >= 32 or byte in b"\t\r\n" for byte in data[:512]):
         kind = "a text file" if data else "an empty file"

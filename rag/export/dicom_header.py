@@ -42,7 +42,7 @@ def copy_header(image: Path | bytes) -> tuple[Dataset, tuple[str, ...]]:
     copy = Dataset()
     copy.SpecificCharacterSet = "ISO_IR 192"
     for keyword in REQUIRED:
-        uid = text_value(original, keyword, limit=128)
+        uid = text_value(original, keyword)
         if not uid or not _is_valid(keyword, uid):
             why = "is malformed" if uid else "is missing"
             raise StructuredReportError(
