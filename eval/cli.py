@@ -153,7 +153,7 @@ def label(
 @app.command()
 def cards() -> None:
     """Print the definition of every metric: formula, words, convention, source."""
-    from eval.report.tables import all_cards
+    from eval.tables import all_cards
 
     typer.echo(all_cards())
 

@@ -156,7 +156,7 @@ def finish(result: "Result", out: Path) -> None:
 
 def show(result: "Result", out: Path) -> None:
     """Print a result's tables."""
-    from eval.report.tables import as_terminal
+    from eval.tables import as_terminal
 
     typer.echo(as_terminal(result))
     typer.echo(f"\nwritten to {out}; `cxr-rag eval report {out}` makes an HTML page", err=True)

@@ -11,10 +11,10 @@ import numpy as np
 
 from eval.errors import EvalDataError, EvalMismatchError, EvalUsageError
 from eval.metrics.base import Direction, SufficientStats, metric_class
-from eval.report.tables import escape, markdown_table
 from eval.result_io import STATISTICS, read_result
 from eval.results import Result, finite
 from eval.stats import bootstrap, estimates, holm, intervals, randomisation_test, summed_statistic
+from eval.tables import escape, markdown_table
 
 
 @dataclass(frozen=True, slots=True)

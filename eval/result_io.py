@@ -16,8 +16,8 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from eval.errors import EvalDataError, EvalUsageError
-from eval.report.tables import as_csv, as_markdown
 from eval.results import SCHEMA, Result, finite
+from eval.tables import as_csv, as_markdown
 from eval.tasks.generation import Scored
 from rag.atomic_io import explain_disk_errors
 from rag.report_nlp.labeller import label_text

@@ -31,9 +31,9 @@ from eval.datasets import (
     map_labels,
     prompts,
 )
-from eval.report.tables import markdown_table
 from eval.results import Result
 from eval.stats import holm
+from eval.tables import markdown_table
 from eval.tasks.embedding import embedding_quality
 from eval.tasks.linear_probe import linear_probe
 from eval.tasks.retrieval import retrieval

@@ -26,8 +26,8 @@ from encoders.training.dataset import LabelledExample, Split
 from encoders.training.sources.nih_expert import read_nih_expert
 from encoders.training.sources.settings import NihExpert
 from eval.metrics.base import Direction
-from eval.report.tables import markdown_table
 from eval.stats import bootstrap, intervals, mean_statistic
+from eval.tables import markdown_table
 
 SIX = ("Consolidation", "Effusion", "Atelectasis", "Cardiomegaly", "Pneumothorax", "Nodule")
 """Findings of the mean in the card."""

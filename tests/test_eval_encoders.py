@@ -15,9 +15,9 @@ from support.made_up_studies import write_jsonl
 
 from encoders.base import CxrImage, ImageEncoder
 from eval.errors import EvalLeakError, EvalUsageError
-from eval.report.tables import as_terminal
 from eval.results import Result
 from eval.sites import SiteImages, read_comparison, read_site
+from eval.tables import as_terminal
 from eval.tasks.encoders import COST, compare_encoders
 from rag.cli.encoder import draft_from
 from rag.index import ReportIndex

@@ -9,9 +9,9 @@ import pytest
 from support.made_up_studies import NORMAL, drafts, reports, write_jsonl
 
 from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
-from eval.report.tables import as_markdown
 from eval.result_io import read_result, save_generation
 from eval.studies import Scope
+from eval.tables import as_markdown
 from eval.tasks.generation import Scored, score_generation
 
 RULES = ("bleu", "rouge", "cider", "labels", "diversity", "grounding")

@@ -8,8 +8,8 @@ from statistics import median_high
 from typing import Any, NamedTuple
 
 from eval.metrics.base import Direction
-from eval.report.tables import cell
 from eval.results import Result
+from eval.tables import cell
 from rag.report_nlp.labeller import LABELS
 
 STATES = ("positive", "uncertain", "negative", "absent")
