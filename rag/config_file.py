@@ -1,7 +1,4 @@
-"""Reads the settings: a preset's name or a TOML file, with the environment on top.
-
-An unknown key or variable is an error, so that a typing mistake cannot go unnoticed.
-"""
+"""Reads settings from a preset or TOML file and the environment; unknown names are errors."""
 
 import os
 import tomllib
@@ -19,7 +16,7 @@ from rag.settings import PREFIX, Settings
 OTHER_VARIABLES = frozenset(
     {"CXR_RAG_LOG", "CXR_RAG_LOG_FORMAT", "CXR_RAG_DICOMWEB_TOKEN", "CXR_RAG_TORCH_INDEX"}
 )
-"""Variables of ours that are no settings: for logging, `cxr-rag dicomweb`, and bootstrap.py."""
+"""Not settings: for logging, `cxr-rag dicomweb` and bootstrap.py."""
 
 
 def _presets() -> Traversable:
@@ -27,25 +24,25 @@ def _presets() -> Traversable:
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that ship, sorted."""
-    return sorted(Path(each.name).stem for each in _presets().iterdir())
+    """Names of the shipped presets, sorted."""
+    return sorted(Path(file.name).stem for file in _presets().iterdir())
 
 
 def load_settings(config: str | Path = "cpu") -> Settings:
-    """Read a preset's name (``cpu``, ``gpu``) or a TOML file; the environment wins over it.
+    """Read a preset (``cpu``, ``gpu``) or a TOML file, overridden by the environment.
 
     Raises:
         SettingsError: no such file, not TOML, an unknown key or variable, or a value out of range.
     """
-    where: Traversable = Path(config)
+    file: Traversable = Path(config)
     if Path(config).suffix != ".toml":
-        where = _presets() / f"{config}.toml"
-    if not where.is_file():
+        file = _presets() / f"{config}.toml"
+    if not file.is_file():
         known = ", ".join(preset_names())
         raise SettingsError(f"no settings file {config}; presets are: {known}")
     _refuse_unknown_variables()
     try:
-        values = tomllib.loads(where.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
         return Settings(**values)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{config} is not valid TOML: {error}") from error
@@ -54,11 +51,7 @@ def load_settings(config: str | Path = "cpu") -> Settings:
 
 
 def _refuse_unknown_variables() -> None:
-    """Raise if a variable that begins like ours is none of ours.
-
-    Raises:
-        SettingsError: names it.
-    """
+    """Raise a SettingsError for a variable with our prefix that is not a setting."""
     for name in sorted(os.environ):
         if not name.upper().startswith(PREFIX) or name.upper() in OTHER_VARIABLES:
             continue
@@ -76,7 +69,7 @@ def _refuse_unknown_variables() -> None:
 def _first_problem(error: ValidationError | PydanticSettingsError) -> str:
     if isinstance(error, PydanticSettingsError):
         return str(error)
-    problem = error.errors(include_input=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    value = "" if where.endswith("api_key") else f" (value: {error.errors()[0].get('input')!r})"
-    return f"{where}: {problem['msg']}{value}"
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    value = "" if key.endswith("api_key") else f" (value: {problem['input']!r})"
+    return f"{key}: {problem['msg']}{value}"

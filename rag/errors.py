@@ -1,18 +1,18 @@
-"""The exceptions of the product; all are explained to a user in a sentence.
+"""The product's exceptions. Every message names the bad value and what to do about it.
 
-Every message says what was wrong, with the value, and what to do about it. Further children of
-CxrRagError are where they are raised; `encoders` has its own: ImageReadError, EncoderError.
+Other subclasses of CxrRagError are defined where they are raised; `encoders` has its own:
+ImageReadError, EncoderError.
 """
 
 from collections.abc import Iterable
 
 
 class CxrRagError(Exception):
-    """Anything we can explain to a user in one sentence, with its cure."""
+    """An error that is explained to the user in one sentence."""
 
 
 class UsageError(CxrRagError):
-    """What was asked for cannot be done so, and nothing was done. Commands exit with 2."""
+    """The request is invalid, and nothing was done. Commands exit with 2."""
 
 
 class SettingsError(UsageError):
@@ -20,18 +20,18 @@ class SettingsError(UsageError):
 
 
 class EncoderUnavailableError(CxrRagError):
-    """An encoder's weights, or parts trained on its vectors, are missing, damaged or do not fit."""
+    """An encoder's weights, or parts trained on its vectors, are missing, damaged or mismatched."""
 
 
 class CalibrationError(CxrRagError):
-    """A calibration is missing or damaged, or there are too few studies for one."""
+    """A calibration is missing or damaged, or has too few studies."""
 
 
-class NoDraft(CxrRagError):  # noqa: N818 - a verdict, no mistake; predictions name its class
-    """Nothing may be drafted from this study; the prediction has the status "abstained".
+class NoDraft(CxrRagError):  # noqa: N818 - not a fault; recorded in predictions by this name
+    """Nothing may be drafted from this study; its prediction has status "abstained".
 
     Attributes:
-        notes: what the reader should know besides.
+        notes: for the reader, beside the reason.
     """
 
     def __init__(self, reason: str, *, notes: Iterable[str] = ()) -> None:
@@ -40,7 +40,7 @@ class NoDraft(CxrRagError):  # noqa: N818 - a verdict, no mistake; predictions n
 
 
 class NotAChestXray(NoDraft):
-    """It is no adult chest X-ray, by the header, its colours or its pixels."""
+    """By header, colours or pixels, it is not an adult chest X-ray."""
 
 
 class BlankImage(NoDraft):
@@ -48,15 +48,15 @@ class BlankImage(NoDraft):
 
 
 class NoGround(NoDraft):
-    """The evidence is no ground for a draft."""
+    """The evidence does not suffice for a draft."""
 
 
 class CorpusError(CxrRagError):
-    """A report collection cannot be read at all."""
+    """A report collection cannot be read."""
 
 
 class StoreError(CxrRagError):
-    """The vector store."""
+    """An error of the report index."""
 
 
 class StoreMissingError(StoreError):
@@ -64,22 +64,22 @@ class StoreMissingError(StoreError):
 
 
 class StoreInUseError(StoreError):
-    """Another process owns the store's directory."""
+    """Another process is writing the index."""
 
 
 class StoreMismatchError(StoreError):
-    """The store was made by another encoder, preprocessing or format."""
+    """The index was built with another encoder, preprocessing or format."""
 
 
 class LlmError(CxrRagError):
-    """The language model."""
+    """An error of the language model or its server."""
 
 
 class LlmUnavailableError(LlmError):
-    """Nothing answers at the URL, or it stopped answering. Asking again may help.
+    """Nothing answers at the URL, or the answer broke off; a retry may help.
 
     Attributes:
-        retry_after: seconds the server asked us to wait, if it did.
+        retry_after: seconds to wait, if the server said so.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -88,31 +88,31 @@ class LlmUnavailableError(LlmError):
 
 
 class LlmBusyError(LlmUnavailableError):
-    """The server has too much to do; it will answer later."""
+    """The server is overloaded."""
 
 
 class LlmRejectedError(LlmError):
-    """The server answered with an error."""
+    """The server answered with an error that a retry would not fix."""
 
 
 class LlmOutputError(LlmError):
-    """The model answered with something that is not a draft."""
+    """The model's answer is not a draft."""
 
 
 class LlmCutOffError(LlmOutputError):
-    """The answer was longer than ``llm.max_tokens``."""
+    """The answer exceeds ``llm.max_tokens``."""
 
 
 class LlmEmptyError(LlmOutputError):
-    """The answer holds nothing, or nothing that can be used."""
+    """The answer is empty, or no sentence of it can be used."""
 
 
 class LlmFormError(LlmOutputError):
-    """The answer is not JSON, or not what the schema asks for."""
+    """The answer is not JSON, or does not match the schema."""
 
 
 class LlmRefusalError(LlmOutputError):
-    """The model, or a filter before it, declined."""
+    """The model, or a content filter, declined."""
 
 
 class LlmLanguageError(LlmOutputError):
@@ -120,16 +120,16 @@ class LlmLanguageError(LlmOutputError):
 
 
 class LlmLoopError(LlmOutputError):
-    """The answer says the same over and over."""
+    """The answer repeats itself."""
 
 
 class BatchError(CxrRagError):
-    """Many studies at once: the run was stopped."""
+    """A batch was stopped."""
 
 
 class OutputError(BatchError):
-    """Predictions cannot be written, or no longer; what was written stays."""
+    """Predictions cannot be written; earlier ones stay."""
 
 
 class ServerError(CxrRagError):
-    """One of the demo's own servers would not start."""
+    """A server of the demo did not start."""

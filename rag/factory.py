@@ -1,6 +1,6 @@
-"""Settings -> the parts of the product, an index. The one place that knows them all.
+"""Settings -> encoder, retriever, pipeline and index: the one place that composes them.
 
-What only a query or a draft needs is imported there: a second that indexing does without.
+Imports that only a query or draft needs are local, which saves indexing a second.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ NO_OOD_DETECTOR = (
 
 
 def load_encoder(settings: Settings) -> ImageEncoder:
-    """The encoder that ``settings.encoder`` names.
+    """Load ``settings.encoder``.
 
     Raises:
         EncoderUnavailableError: weights are missing, damaged, or need a package.
@@ -49,22 +49,19 @@ def load_encoder(settings: Settings) -> ImageEncoder:
 
 
 def encoder_folder(settings: Settings, encoder: ImageEncoder) -> Path:
-    """Where the parts lie that were trained on an encoder's vectors.
-
-    What `cxr-rag fit-heads` made here; else the model's own folder.
-    """
-    own = fitted_folder(settings, encoder)
-    return own if own.is_dir() else registry.eclip_folder(settings.encoder) or own
+    """Folder of the parts trained on an encoder's vectors: fitted here, or shipped with it."""
+    fitted = fitted_folder(settings, encoder)
+    return fitted if fitted.is_dir() else registry.eclip_folder(settings.encoder) or fitted
 
 
 def fitted_folder(settings: Settings, encoder: ImageEncoder) -> Path:
-    """Where `cxr-rag fit-heads` puts them: one folder for each encoder's weights."""
+    """Folder that `cxr-rag fit-heads` writes, one per encoder."""
     return settings.home / "encoders" / encoder.encoder_id
 
 
 @contextmanager
 def open_retriever(settings: Settings, encoder: ImageEncoder) -> Iterator["ReportRetriever"]:
-    """Encoder and index, ready for queries; the index is closed at the end."""
+    """A retriever on the settings' index, which is closed at the end."""
     from rag.retriever import ReportRetriever  # noqa: PLC0415
 
     with ReportIndex(settings.index_dir, encoder=encoder, url=settings.chroma_url) as store:
@@ -73,11 +70,11 @@ def open_retriever(settings: Settings, encoder: ImageEncoder) -> Iterator["Repor
 
 @contextmanager
 def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["ReportPipeline"]:
-    """The whole line from image to draft; the language model is only asked when a study comes.
+    """The pipeline from image to draft; connects to the language model only when asked to draft.
 
     Raises:
-        UsageError: ``llm.template`` names no template.
-        StoreError: no store, or one of another encoder.
+        UsageError: there is no template ``llm.template``.
+        StoreError: there is no index, or it was built with another encoder.
     """
     from rag.change import read_change_model  # noqa: PLC0415
     from rag.drafting.drafter import Drafter  # noqa: PLC0415
@@ -89,7 +86,7 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
 
     client = ChatClient(settings.llm)
     llm = client if settings.llm.enabled else None
-    drafter = Drafter(template_of(settings), llm, limits=settings.abstention)
+    drafter = Drafter(load_prompt_template(settings), llm, limits=settings.abstention)
     folder = encoder_folder(settings, encoder)
     findings = load_finding_predictor(folder, encoder.encoder_id, settings.drafting)
     ood_detector = load_ood_detector(folder, encoder)
@@ -110,15 +107,15 @@ def open_pipeline(settings: Settings, encoder: ImageEncoder) -> Iterator["Report
 
 
 def template_folder(settings: Settings) -> Path:
-    """Where the prompt templates are."""
+    """Folder of the prompt templates."""
     return settings.prompt_dir or TEMPLATES
 
 
-def template_of(settings: Settings) -> PromptTemplate:
-    """The template that ``llm.template`` names.
+def load_prompt_template(settings: Settings) -> PromptTemplate:
+    """Load the template ``llm.template``.
 
     Raises:
-        UsageError: there is none of that name, or it is broken.
+        UsageError: there is no such template, or it is broken.
     """
     try:
         return load_template(settings.llm.template, templates=template_folder(settings))
@@ -136,19 +133,17 @@ def index_reports(
     replace: bool = False,
     progress: Progress = lambda *_: None,
 ) -> IndexSummary:
-    """Make the index of the settings equal to a collection, screened as every index is.
+    """Bring the index into line with a collection.
 
-    Names and dates are masked, words that speak to a language model withheld, and what each report
-    states is noted in its record.
+    Names and dates are masked, text that addresses a language model is withheld, and the labels for
+    re-ranking are stored.
 
     Args:
-        settings: where the index is.
-        corpus: the reports.
-        encoder: embeds them.
+        encoder: embeds the reports.
         exclude: studies to leave out.
-        images: image files by study, to retrieve reports by.
-        replace: start over where the index is another encoder's or is damaged.
-        progress: told how far it is.
+        images: image files by study, for retrieval by image.
+        replace: start over if the index is damaged or was built with another encoder.
+        progress: called as the work goes on.
 
     Raises:
         StoreError: see `rag.index.build_index`.

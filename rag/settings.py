@@ -1,7 +1,7 @@
-"""All settings of the product but those of training, frozen. Commands read them once.
+"""All settings but those of training.
 
-A preset is a TOML file in rag/presets/; values come from, in this order: the environment
-(``CXR_RAG_LLM__URL=...``), the file named by ``--config`` or the preset, the defaults below.
+The environment (``CXR_RAG_LLM__URL=...``) overrides the file of ``--config`` or a preset of
+rag/presets/, which overrides the defaults below.
 """
 
 import os
@@ -17,12 +17,12 @@ PREFIX = "CXR_RAG_"
 
 
 def default_home() -> Path:
-    """Where indexes and the prepared LLM live: ``CXR_RAG_HOME`` or the user's data folder."""
+    """``CXR_RAG_HOME``, or the user's data folder."""
     return Path(os.environ.get("CXR_RAG_HOME") or platformdirs.user_data_dir("cxr-rag"))
 
 
 def _vllm_python() -> Path:
-    """The interpreter of the environment ``.venv-llm`` beside the one that runs this."""
+    """The interpreter of ``.venv-llm``, beside the running environment."""
     return Path(sys.prefix).parent / ".venv-llm" / "bin" / "python"
 
 
@@ -32,10 +32,10 @@ def _checked_url(url: str) -> str:
 
 
 Url = Annotated[str, AfterValidator(_checked_url)]
-"""An http or https URL, without a slash at its end."""
+"""An http or https URL, without a trailing slash."""
 
 UrlOrEmpty = Annotated[str, AfterValidator(lambda url: url and _checked_url(url))]
-"""The same, or nothing."""
+"""The same, or empty."""
 
 
 class _Section(BaseModel):
@@ -43,18 +43,18 @@ class _Section(BaseModel):
 
 
 class LlmServerSettings(_Section):
-    """The server that `cxr-rag` starts itself when nothing answers at ``llm.url``.
+    """The vLLM server that `cxr-rag` starts if nothing answers at ``llm.url``.
 
     Attributes:
-        enabled: false when the URL belongs to a server that is run by somebody else.
-        python: interpreter of the environment that holds vLLM.
-        weights: "smollm2" (prepared from its package), or a folder or hub name vLLM can load.
+        enabled: false if that server is not ours to start.
+        python: interpreter of vLLM's environment.
+        weights: "smollm2" (converted from its package), or a folder or hub name vLLM can load.
         max_model_len: context length in tokens.
         kv_cache_gib: memory for the KV cache on a CPU.
-        dtype: as vLLM spells it; "cpu" is bfloat16 on a processor that computes in it, and float32
-            on one that only imitates it, which is several times as fast there.
-        args: further arguments, as vLLM spells them.
-        start_seconds: how long to wait until it is healthy.
+        dtype: as for vLLM; "cpu" is bfloat16 on processors that compute in it, and float32 on those
+            that emulate it, where that is several times as fast.
+        args: further vLLM arguments.
+        start_seconds: maximum wait until it is ready.
     """
 
     enabled: bool = True
@@ -71,14 +71,14 @@ class LlmSettings(_Section):
     """The language model: any OpenAI-compatible server.
 
     Attributes:
-        enabled: false asks no model: a draft is what the similar reports agree on.
-        url: base URL up to and including /v1.
-        model: name the server knows the model by.
-        api_key: sent as a bearer token; local servers ignore it. Never shown.
-        template: name of the prompt template; it says how the model drafts.
-        max_tokens: longest answer.
-        timeout_seconds: longest wait for one whole answer.
-        retries: further attempts when the server is busy or breaks off.
+        enabled: false drafts without a model, what similar reports agree on.
+        url: base URL, usually ending in /v1.
+        model: its name on the server.
+        api_key: bearer token; never shown.
+        template: name of the prompt template, which decides how the model drafts.
+        max_tokens: maximum length of an answer.
+        timeout_seconds: maximum time for a complete answer.
+        retries: after a server was busy or broke off.
     """
 
     enabled: bool = True
@@ -93,15 +93,15 @@ class LlmSettings(_Section):
 
 
 class RetrievalSettings(_Section):
-    """How reports are found and which become evidence; docs/experiments.md has the measures.
+    """How reports are retrieved (docs/retrieval.md).
 
     Attributes:
-        k: how many are shown to the model and to the reader.
-        fetch_k: so many of the nearest are looked at before ``k`` are chosen.
-        label_penalty: cosine similarity that one label costs on which image and report disagree.
-        by: what an image is compared with: the reports' "text", the indexed studies' own "image"s,
-            whose reports then come back, or "both", fused by reciprocal rank; "auto" is text, or
-            image where the encoder embeds images alone. Images: `cxr-rag index --images`.
+        k: number of reports shown to the model and the reader.
+        fetch_k: size of the pool they are chosen from.
+        label_penalty: cosine similarity that each label costs on which image and report disagree.
+        by: what an image is compared with: the reports' "text", the images of indexed studies
+            ("image"; needs `cxr-rag index --images`), or "both", fused by reciprocal rank; "auto"
+            is text, or image if the encoder embeds images only.
     """
 
     k: int = Field(default=5, ge=1, le=50)
@@ -111,13 +111,13 @@ class RetrievalSettings(_Section):
 
 
 class DraftingSettings(_Section):
-    """What a draft may say; see docs/drafting.md.
+    """What a draft may say (docs/drafting.md).
 
     Attributes:
-        false_finding_rate: largest share of drafts that may state a finding their reference does
-            not, on studies like those of the calibration; lower is more cautious.
-        false_denial_rate: the same for drafts that deny what must not be missed and is there.
-        calibration: file of `cxr-rag calibrate`; None takes the one in the encoder's folder.
+        false_finding_rate: maximum share of drafts that state a finding their reference does not,
+            on studies like those of the calibration.
+        false_denial_rate: maximum share that deny a must-not-miss finding that is present.
+        calibration: file of `cxr-rag calibrate`; None takes the encoder's own.
     """
 
     false_finding_rate: float = Field(default=0.15, gt=0, lt=1)
@@ -126,10 +126,10 @@ class DraftingSettings(_Section):
 
 
 class AbstentionSettings(_Section):
-    """Limit beyond which nothing is drafted, though the evidence is shown.
+    """When nothing is drafted, though the evidence is shown.
 
     Attributes:
-        similarity: the nearest report must be at least so similar to the image.
+        similarity: minimum similarity of the nearest report.
     """
 
     similarity: float = Field(default=0.1, ge=-1, le=1)
@@ -139,21 +139,21 @@ class PageSettings(_Section):
     """The reading room.
 
     Attributes:
-        host, port: where it listens; anything but the loopback address wants a login.
-        max_upload_mb: MB of one image; a request may hold four of them.
-        delete_uploads_after_seconds: uploads, drafts and exports are gone after this.
-        drafts_at_once: how many are made side by side; the rest wait and see their place.
-        requests_per_minute: of one reader or address; more are answered with 429.
+        host, port: listening address; other than loopback it requires a login.
+        max_upload_mb: maximum size of an image; a request may have four.
+        delete_uploads_after_seconds: lifetime of uploads, drafts and exports.
+        drafts_at_once: maximum concurrent drafts; others wait and see their place.
+        requests_per_minute: limit per reader or address; beyond it the answer is 429.
         users: file of names and password hashes (`python -m reading_room.login`); None: no login.
         user_header: header in which a reverse proxy names the reader, e.g. "X-Remote-User".
-        trusted_proxies: addresses that this header and X-Forwarded-* are believed from.
-        hosts: further names the page is called by, e.g. behind a reverse proxy.
-        root_path: path below which a reverse proxy serves the page, e.g. "/cxr".
-        audit: whether every draft, edit and signature goes to the audit record.
-        worklist: folder of studies, as `cxr-rag receive` fills it: the page opens on a list of them
-            and drafts them ahead. None: the page waits for images.
-        worklist_from: DICOMweb server ("https://server/dicom-web") whose radiographs of today come
-            into that folder.
+        trusted_proxies: addresses from which that header and X-Forwarded-* are accepted.
+        hosts: further host names of the page, e.g. behind a reverse proxy.
+        root_path: path at which a reverse proxy serves the page, e.g. "/cxr".
+        audit: whether drafts, edits and signatures are recorded.
+        worklist: folder of studies, as filled by `cxr-rag receive`, to be listed and drafted ahead;
+            None: the page waits for images.
+        worklist_from: DICOMweb server ("https://server/dicom-web") from which today's radiographs
+            are fetched into that folder.
     """
 
     host: str = "127.0.0.1"
@@ -173,13 +173,13 @@ class PageSettings(_Section):
 
 
 class DicomSettings(_Section):
-    """DICOM associations, with whom we ask (`dimse`) and who sends (`receive`).
+    """DICOM associations of `cxr-rag dimse` and `cxr-rag receive`.
 
     Attributes:
-        ae_title: ours.
-        peers: who may send to us: "TITLE@ADDRESS", as "PACS@10.1.2.3" or "PACS@10.1.2.0/24".
-        tls_certificate, tls_key: ours, in PEM; with them every association is encrypted.
-        tls_authority: PEM file of who signed the peers' certificates; None: the system's.
+        ae_title: our AE title.
+        peers: allowed senders: "PACS@10.1.2.3" or "PACS@10.1.2.0/24".
+        tls_certificate, tls_key: our PEM files; with them every association is encrypted.
+        tls_authority: PEM file of the CA of the peers' certificates; None: the system's.
     """
 
     ae_title: str = "CXRRAG"
@@ -190,12 +190,12 @@ class DicomSettings(_Section):
 
 
 class BatchSettings(_Section):
-    """Many studies at once.
+    """Batches.
 
     Attributes:
-        num_workers: threads (with Ray: workers) that read, decode and encode images.
-        max_concurrency: drafts under way at the model server at once.
-        outage_timeout_s: a model server that answers nobody for so long ends the run.
+        num_workers: threads (with Ray: actors) that read and encode images.
+        max_concurrency: maximum concurrent drafts.
+        outage_timeout_s: the run ends after the model server has not answered for so long.
     """
 
     num_workers: int = Field(default=2, ge=1)
@@ -204,17 +204,16 @@ class BatchSettings(_Section):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set.
+    """All settings, frozen.
 
     Attributes:
-        home: where the index, the prepared LLM, the audit record and logs live.
-        index_dir: the report index; by default the folder "index" in ``home``.
-        chroma_url: of a Chroma server that holds the index's collections, e.g.
-            "http://127.0.0.1:8000"; empty: they lie in ``index_dir``.
-        prompt_dir: folder of prompt templates; None: those that ship.
-        encoder: as in `encoders.registry`: "eclip" ships, a folder, "hf:ID", ...
-        encoder_backend: "auto" runs the image side of an eCLIP encoder in ONNX Runtime where it can
-            be, "torch" never.
+        home: folder of the index, the converted LLM, the audit record and logs.
+        index_dir: the report index; by default "index" in ``home``.
+        chroma_url: Chroma server with the index's collections, e.g. "http://127.0.0.1:8000";
+            empty: they are in ``index_dir``.
+        prompt_dir: folder of prompt templates; None: the shipped ones.
+        encoder: see `encoders.registry`: "eclip" (shipped), a folder, "hf:ID", ...
+        encoder_backend: "auto" runs an eCLIP image encoder in ONNX Runtime if it can be exported.
     """
 
     model_config = SettingsConfigDict(
@@ -244,20 +243,20 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file, which arrives as constructor arguments."""
+        """The environment overrides the file, which is passed as constructor arguments."""
         return env_settings, init_settings
 
     @property
     def llm_dir(self) -> Path:
-        """The small LLM in the form that vLLM serves."""
+        """SmolLM2, converted for vLLM."""
         return self.home / "llm" / "smollm2-135m-instruct"
 
     @property
     def audit_file(self) -> Path:
-        """The record of every draft, edit and signature of the page."""
+        """Drafts, edits and signatures of the page."""
         return self.home / "audit" / "audit.jsonl"
 
     @property
     def log_dir(self) -> Path:
-        """Output of the servers that we start."""
+        """Logs of the servers that we start."""
         return self.home / "logs"

@@ -88,14 +88,14 @@ def test_silence_ends_at_the_timeout() -> None:
     "fault", ["busy", "out of memory", "reset in the middle", "garbage events"]
 )
 def test_what_may_pass_is_asked_again(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llm_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(llm_module, "MAX_RETRY_PAUSE_S", 0.05)
     with fault_server.serve(FAULTS[fault][0], good("fine")) as server:
         assert ask(server.url, retries=1) == "fine"
         assert len(server.times) == 2
 
 
 def test_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llm_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(llm_module, "MAX_RETRY_PAUSE_S", 0.05)
     with fault_server.serve(status(503)) as server:
         with pytest.raises(LlmUnavailableError):
             ask(server.url, retries=2)

@@ -174,9 +174,9 @@ def _index(settings: "Settings") -> CheckResult:
 
 
 def _template(settings: "Settings") -> CheckResult:
-    from rag.factory import template_of
+    from rag.factory import load_prompt_template
 
-    return template_of(settings).name, ""
+    return load_prompt_template(settings).name, ""
 
 
 def _llm(settings: "Settings") -> CheckResult:

@@ -1,1 +1,1 @@
-"""The language model: client, errors, checks of its responses, and the vLLM server of the demo."""
+"""The language model: a chat client, its connection and errors, and the demo's vLLM server."""

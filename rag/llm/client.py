@@ -1,9 +1,8 @@
 """Chat client for an OpenAI-compatible server: messages in, the answer or a typed error out.
 
-The only importer of langchain_openai. What the answer must look like is sent as a JSON schema; vLLM
-enforces it while it decodes, the caller checks it all the same. Tells what a model writes instead
-of a draft (refusals, loops, another language) by its words alone; whether a sentence is true is for
-`rag.grounding`.
+The only importer of langchain_openai. The JSON schema of the answer is sent along; vLLM enforces it
+while decoding, and the caller validates it anyway. Recognises refusals, loops and other languages
+by their words; whether a sentence is true is for `rag.grounding`.
 """
 
 import json
@@ -34,15 +33,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LONGEST_PAUSE_SECONDS = 30
-MOST_BLANKS = 300
-"""An answer that ends in so many blanks has ended: small models fill what a schema lets them."""
+MAX_RETRY_PAUSE_S = 30
+MAX_TRAILING_BLANKS = 300
+"""More end an answer: small models pad where the schema allows whitespace."""
 
-MOST_COPIES = 2
-"""A report may say a thing in the findings and again in the impression, but not three times."""
+MAX_REPEATS = 2
+"""Of a sentence: once in the findings and once in the impression."""
 
-LEAST_KNOWN_WORDS = 0.5
-"""Share of a draft's words that the lexicon or the evidence knows."""
+MIN_KNOWN_WORD_SHARE = 0.5
+"""Share of a draft's words that are in the lexicon or the evidence."""
 
 _REFUSAL = re.compile(
     r"\b(?:as an? (?:ai|artificial intelligence|(?:large )?language model)\b"
@@ -52,18 +51,18 @@ _REFUSAL = re.compile(
     r"|(?:i|we) (?:must|have to) decline\b)",
     re.IGNORECASE,
 )
-_LOOP_AT_END = re.compile(r"(\S.{2,120}?)\1{4,}\S{0,120}\s*$|\s{40,}$", re.DOTALL)
+_TRAILING_LOOP = re.compile(r"(\S.{2,120}?)\1{4,}\S{0,120}\s*$|\s{40,}$", re.DOTALL)
 _LETTERS = re.compile(r"[^\W\d_]+")
-_LOOP_CURE = "set a larger llm.model, or llm.template = select_v1, which cannot loop"
+_LOOP_HINT = "set a larger llm.model, or llm.template = select_v1, which cannot loop"
 
 Messages = Sequence[tuple[str, str]]
 
 
 class ChatClient:
-    """Asks one model at one URL. Deterministic as far as the server is: temperature 0, a seed.
+    """Asks one model at one URL, with temperature 0 and a fixed seed.
 
-    A server that is busy or breaks off is asked again (``llm.retries`` times, after what it said in
-    Retry-After or a growing, jittered pause).
+    Retries a busy or failing server ``llm.retries`` times, after its Retry-After or with jittered
+    exponential backoff.
     """
 
     def __init__(self, settings: LlmSettings) -> None:
@@ -73,45 +72,43 @@ class ChatClient:
 
     @property
     def model(self) -> str:
-        """The name the model is asked by."""
+        """The model's name on the server."""
         return self._settings.model
 
     def ask(self, messages: Messages, *, schema: dict[str, Any]) -> str:
-        """The whole answer; see `stream` for what it raises."""
+        """The complete answer; raises what `stream` does."""
         *_, text = self.stream(messages, schema=schema)
         return text
 
     def stream(self, messages: Messages, *, schema: dict[str, Any]) -> Iterator[str]:
-        """Yield the answer so far each time it grows, last the whole.
-
-        After a broken stream it begins anew.
+        """Yield the answer so far each time it grows; a retry starts over.
 
         Args:
             messages: (role, content) pairs.
-            schema: JSON schema the answer must obey.
+            schema: JSON schema of the answer.
 
         Raises:
-            LlmUnavailableError: nothing answers at the URL, or it stopped answering.
-            LlmRejectedError: an error that asking again would not mend; the message says the cure.
-            LlmOutputError: the answer is empty, refused by a filter, was cut off at
-                ``max_tokens``, or repeats itself until there; each has a class of its own.
+            LlmUnavailableError: nothing answers at the URL, or the answer broke off.
+            LlmRejectedError: an error that a retry would not fix.
+            LlmOutputError: by subclass, the answer is empty, filtered, cut off at ``max_tokens``,
+                or a loop.
         """
-        from rag.llm.connection import as_llm_error  # noqa: PLC0415 - httpx and openai
+        from rag.llm.connection import translate_errors  # noqa: PLC0415 - httpx and openai
 
         for attempt in range(self._settings.retries + 1):
             try:
-                with as_llm_error(self._settings):
-                    yield from self._once(messages, schema)
+                with translate_errors(self._settings):
+                    yield from self._stream_once(messages, schema)
             except LlmUnavailableError as error:
                 if attempt == self._settings.retries:
                     raise
                 pause = error.retry_after or random.uniform(0.5, 1) * 2**attempt  # noqa: S311
                 logger.info("language model unavailable, asking again in %.1f s", pause)
-                time.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+                time.sleep(min(pause, MAX_RETRY_PAUSE_S))
             else:
                 return
 
-    def _once(self, messages: Messages, schema: dict[str, Any]) -> Iterator[str]:
+    def _stream_once(self, messages: Messages, schema: dict[str, Any]) -> Iterator[str]:
         text, finish_reason = "", ""
         response_format = {
             "type": "json_schema",
@@ -124,16 +121,16 @@ class ChatClient:
             if chunk.text:
                 text += chunk.text
                 yield text
-            if text[-MOST_BLANKS:].isspace() and len(text) > MOST_BLANKS:
+            if text[-MAX_TRAILING_BLANKS:].isspace() and len(text) > MAX_TRAILING_BLANKS:
                 finish_reason = "length"
                 break
-        self._refuse_unfinished(text, finish_reason)
+        self._check_finished(text, finish_reason)
 
-    def _refuse_unfinished(self, text: str, finish_reason: str) -> None:
-        if finish_reason in ("length", "") and _is_object(text):
-            return  # all was said, and blanks followed
+    def _check_finished(self, text: str, finish_reason: str) -> None:
+        if finish_reason in ("length", "") and _is_json_object(text):
+            return  # complete but for trailing blanks
         if finish_reason == "length" and is_degenerate(text):
-            raise LlmLoopError(f"{self.model} repeats itself until it is cut off; {_LOOP_CURE}")
+            raise LlmLoopError(f"{self.model} repeats itself until it is cut off; {_LOOP_HINT}")
         if finish_reason == "length":
             raise LlmCutOffError(
                 f"{self.model} was cut off after {self._settings.max_tokens} tokens; "
@@ -149,18 +146,18 @@ class ChatClient:
             raise LlmEmptyError(f"{self.model} answered with nothing")
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         if self._chat is not None:
             self._chat.root_client.close()
 
     def _client(self) -> "ChatOpenAI":
         with self._lock:  # a batch asks from many threads
             if self._chat is None:
-                self._chat = _connected(self._settings)
+                self._chat = _connect(self._settings)
             return self._chat
 
 
-def _connected(settings: LlmSettings) -> "ChatOpenAI":
+def _connect(settings: LlmSettings) -> "ChatOpenAI":
     from langchain_openai import ChatOpenAI  # noqa: PLC0415 - a second to import
 
     from rag.llm.connection import client_with_deadline  # noqa: PLC0415 - httpx too
@@ -178,7 +175,7 @@ def _connected(settings: LlmSettings) -> "ChatOpenAI":
     )
 
 
-def _is_object(text: str) -> bool:
+def _is_json_object(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
     except ValueError:
@@ -186,17 +183,16 @@ def _is_object(text: str) -> bool:
 
 
 def validate(texts: Sequence[str], *, evidence: Iterable[str]) -> None:
-    """Raise what is wrong with sentences that a model wrote, if they are no draft at all.
+    """Check that sentences of a model are a draft at all.
 
     Args:
-        texts: the sentences of the answer.
-        evidence: the reports the model was shown.
+        texts: the sentences.
+        evidence: texts of the reports that the model was shown.
 
     Raises:
-        LlmRefusalError: a sentence apologises, or sends the reader to a doctor.
-        LlmLoopError: a sentence comes more than `MOST_COPIES` times.
-        LlmLanguageError: fewer than `LEAST_KNOWN_WORDS` of the words are the lexicon's or the
-            evidence's.
+        LlmRefusalError: a sentence apologises, or refers the reader to a doctor.
+        LlmLoopError: a sentence occurs more than `MAX_REPEATS` times.
+        LlmLanguageError: too few words are in the lexicon or the evidence.
     """
     for text in texts:
         if refusal := _REFUSAL.search(text):
@@ -204,13 +200,14 @@ def validate(texts: Sequence[str], *, evidence: Iterable[str]) -> None:
                 f"the model declined ({refusal.group()!r}); another model, or a template that says "
                 "more plainly that a radiologist will check the draft, may help"
             )
-    copies = Counter(" ".join(text.casefold().split()) for text in texts)
-    if copies and (most := max(copies.values())) > MOST_COPIES:
-        raise LlmLoopError(f"the model wrote one sentence {most} times; {_LOOP_CURE}")
+    counts = Counter(" ".join(text.casefold().split()) for text in texts)
+    repeats = max(counts.values(), default=0)
+    if repeats > MAX_REPEATS:
+        raise LlmLoopError(f"the model wrote one sentence {repeats} times; {_LOOP_HINT}")
     words = [word for text in texts for word in _words(text)]
     known = vocabulary()[0].union(*(_words(text) for text in evidence))
     share = sum(word in known for word in words) / len(words) if words else 1.0
-    if share < LEAST_KNOWN_WORDS:
+    if share < MIN_KNOWN_WORD_SHARE:
         raise LlmLanguageError(
             f"only {share:.0%} of the words are the evidence's or a radiologist's English; set "
             "another llm.model, or index reports in the language it writes"
@@ -218,12 +215,12 @@ def validate(texts: Sequence[str], *, evidence: Iterable[str]) -> None:
 
 
 def is_degenerate(text: str) -> bool:
-    """Whether an answer that was cut off ends in the same few words again and again, or blanks."""
-    return _LOOP_AT_END.search(text[-2000:]) is not None
+    """Whether an answer ends in a loop: the same few words over and over, or blanks."""
+    return _TRAILING_LOOP.search(text[-2000:]) is not None
 
 
 def is_refusal(text: str) -> bool:
-    """Whether an answer that is not even JSON is a refusal in plain words."""
+    """Whether a text apologises or declines."""
     return _REFUSAL.search(text) is not None
 
 

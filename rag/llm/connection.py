@@ -1,56 +1,52 @@
-"""The connection to the language model's server: its time limit, and its faults as our own errors.
+"""The connection to the language model's server: its deadline, and its errors as ours.
 
-The only place that knows the client library's exceptions. Each becomes an error that says what
-happened, at which URL, and what to do; `LlmUnavailableError` is worth another try, the others not.
+The only place that knows the client library's exceptions. Each becomes an `LlmError` that says what
+happened, at which URL, and what to do; only `LlmUnavailableError` is worth a retry.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import cast
 
 import httpx
 import openai
 
-from rag.errors import LlmBusyError, LlmRejectedError, LlmUnavailableError
-from rag.llm.vllm_server import wants_key
+from rag.errors import LlmBusyError, LlmError, LlmRejectedError, LlmUnavailableError
+from rag.llm.vllm_server import rejected_key
 from rag.settings import LlmSettings
 
-_BUSY, _BROKEN = 429, 500
-# what the client library trips over: not JSON, not UTF-8, or JSON of another shape than an event
-_GARBAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError)
+# raised by the client library on events that are not JSON, not UTF-8, or of another shape
+_MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError)
 
 
 def client_with_deadline(seconds: float) -> httpx.Client:
-    """An HTTP client that gives up on an answer that is not whole after so many seconds.
-
-    A server that sends a byte now and then would else never time out. The limit is looked at when
-    something arrives; silence is ended by the timeout of a read, which is as long.
-    """
-    return httpx.Client(timeout=seconds, transport=_Deadline(seconds))
+    """An HTTP client with a deadline for each complete response, even if bytes keep arriving."""
+    return httpx.Client(timeout=seconds, transport=_DeadlineTransport(seconds))
 
 
-class _Deadline(httpx.HTTPTransport):
+class _DeadlineTransport(httpx.HTTPTransport):
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self._seconds = seconds
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        until = time.monotonic() + self._seconds
+        deadline = time.monotonic() + self._seconds
         response = super().handle_request(request)
-        response.stream = _Until(cast(httpx.SyncByteStream, response.stream), until)
+        response.stream = _DeadlineStream(cast(httpx.SyncByteStream, response.stream), deadline)
         return response
 
 
-class _Until(httpx.SyncByteStream):
-    def __init__(self, stream: httpx.SyncByteStream, until: float) -> None:
+class _DeadlineStream(httpx.SyncByteStream):
+    def __init__(self, stream: httpx.SyncByteStream, deadline: float) -> None:
         self._stream = stream
-        self._until = until
+        self._deadline = deadline
 
     def __iter__(self) -> Iterator[bytes]:
         for part in self._stream:
-            if time.monotonic() > self._until:
-                raise httpx.ReadTimeout("the answer was not whole in time")
+            if time.monotonic() > self._deadline:
+                raise httpx.ReadTimeout("the response was not complete in time")
             yield part
 
     def close(self) -> None:
@@ -58,8 +54,8 @@ class _Until(httpx.SyncByteStream):
 
 
 @contextmanager
-def as_llm_error(settings: LlmSettings) -> Iterator[None]:
-    """Turn whatever the block raises on the way to the server into one of our errors."""
+def translate_errors(settings: LlmSettings) -> Iterator[None]:
+    """Turn the client library's errors within the block into an `LlmError`."""
     url = settings.url
     try:
         yield
@@ -74,24 +70,24 @@ def as_llm_error(settings: LlmSettings) -> Iterator[None]:
             "`cxr-rag doctor` looks, and llm.url says where"
         ) from error
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise wants_key(url, error.status_code) from error
+        raise rejected_key(url, error.status_code) from error
     except openai.NotFoundError as error:
         raise LlmRejectedError(f"{url} has no model {settings.model!r}; set llm.model") from error
     except openai.APIStatusError as error:
-        raise _of_status(error, url) from error
+        raise _status_error(error, url) from error
     except (openai.APIError, httpx.HTTPError) as error:
         raise LlmUnavailableError(f"{url} broke off its answer: {error}") from error
-    except _GARBAGE as error:
+    except _MALFORMED as error:
         raise LlmUnavailableError(f"{url} answered with garbage: {str(error)[:100]}") from error
 
 
-def _of_status(error: openai.APIStatusError, url: str) -> LlmRejectedError | LlmUnavailableError:
+def _status_error(error: openai.APIStatusError, url: str) -> LlmError:
     status = error.status_code
-    if status == _BUSY:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         after = error.response.headers.get("retry-after", "")
         seconds = float(after) if after.replace(".", "", 1).isdigit() else None
         return LlmBusyError(f"{url} is busy (429); ask later", retry_after=seconds)
     message = str(error.message)[:300]
-    if status >= _BROKEN:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return LlmUnavailableError(f"{url} failed with {status}: {message}; see the server's log")
     return LlmRejectedError(f"{url} answered {status}: {message}")

