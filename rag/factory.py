@@ -136,17 +136,7 @@ def index_reports(
     """Bring the index into line with a collection.
 
     Names and dates are masked, text that addresses a language model is withheld, and the labels for
-    re-ranking are stored.
-
-    Args:
-        encoder: embeds the reports.
-        exclude: studies to leave out.
-        images: image files by study, for retrieval by image.
-        replace: start over if the index is damaged or was built with another encoder.
-        progress: called as the work goes on.
-
-    Raises:
-        StoreError: see `rag.index.build_index`.
+    re-ranking are stored. Arguments and errors are those of `rag.index.build_index`.
     """
     return build_index(
         corpus,

@@ -151,28 +151,25 @@ class ChatClient:
             self._chat.root_client.close()
 
     def _client(self) -> "ChatOpenAI":
+        from langchain_openai import ChatOpenAI  # noqa: PLC0415 - a second to import
+
+        from rag.llm.connection import client_with_deadline  # noqa: PLC0415 - httpx too
+
+        settings = self._settings
         with self._lock:  # a batch asks from many threads
             if self._chat is None:
-                self._chat = _connect(self._settings)
+                self._chat = ChatOpenAI(
+                    base_url=settings.url,
+                    api_key=SecretStr(settings.api_key),
+                    model=settings.model,
+                    temperature=0,
+                    seed=0,
+                    max_completion_tokens=settings.max_tokens,
+                    timeout=settings.timeout_seconds,
+                    http_client=client_with_deadline(settings.timeout_seconds),
+                    max_retries=0,  # `stream` retries, also after a stream that broke off
+                )
             return self._chat
-
-
-def _connect(settings: LlmSettings) -> "ChatOpenAI":
-    from langchain_openai import ChatOpenAI  # noqa: PLC0415 - a second to import
-
-    from rag.llm.connection import client_with_deadline  # noqa: PLC0415 - httpx too
-
-    return ChatOpenAI(
-        base_url=settings.url,
-        api_key=SecretStr(settings.api_key),
-        model=settings.model,
-        temperature=0,
-        seed=0,
-        max_completion_tokens=settings.max_tokens,
-        timeout=settings.timeout_seconds,
-        http_client=client_with_deadline(settings.timeout_seconds),
-        max_retries=0,  # `stream` asks again, also after a stream that broke off
-    )
 
 
 def _is_json_object(text: str) -> bool:

@@ -42,11 +42,15 @@ def served_models(llm: LlmSettings, *, timeout: float = 5) -> list[str] | None:
             raise rejected_key(llm.url, error.code) from error
         if error.code >= 500:
             return None
-        raise LlmRejectedError(_not_a_model_server(llm, f"status {error.code}")) from error
+        found = f"status {error.code}"
     except OSError:
         return None
     except (HTTPException, ValueError, KeyError, TypeError) as error:
-        raise LlmRejectedError(_not_a_model_server(llm, type(error).__name__)) from error
+        found = type(error).__name__
+    raise LlmRejectedError(
+        f"what answers at {llm.url} is no OpenAI-compatible server (GET /models: {found}); set "
+        "llm.url to the base URL, which usually ends in /v1, or free the port"
+    )
 
 
 def rejected_key(url: str, status: int) -> LlmRejectedError:
@@ -63,13 +67,6 @@ def is_alive(llm: LlmSettings) -> bool:
         return served_models(llm) is not None
     except LlmRejectedError:
         return True
-
-
-def _not_a_model_server(llm: LlmSettings, found: str) -> str:
-    return (
-        f"what answers at {llm.url} is no OpenAI-compatible server (GET /models: {found}); set "
-        "llm.url to the base URL, which usually ends in /v1, or free the port"
-    )
 
 
 class LlmServer:
