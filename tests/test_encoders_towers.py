@@ -1,4 +1,4 @@
-"""Every CLIP variant, tiny and random: trains two steps with and without experts, saves, loads."""
+"""CLIP models of several tower families, tiny and random: train, save, load."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ def towers(variant: str, tokenizer: str, folder: Path) -> tuple[Settings, Settin
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_learns_saves_and_loads(variant: str, tokenizer: str, tmp_path: Path) -> None:
+def test_every_variant_trains_saves_and_loads(variant: str, tokenizer: str, tmp_path: Path) -> None:
     image, text = towers(variant, tokenizer, tmp_path / "published")
     torch.manual_seed(0)
     model = EclipModel(EclipConfig(dim=16, image_tower=image, text_tower=text, dropout=0.0))
@@ -109,7 +109,9 @@ def test_every_variant_learns_saves_and_loads(variant: str, tokenizer: str, tmp_
         two = again.encode_image(images), again.encode_text(again.prepare_texts(TEXTS))
     for ours, theirs in zip(one, two, strict=True):
         assert ours.shape == (3, 16)
-        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)  # frozen has faster kernels
+        torch.testing.assert_close(
+            ours, theirs, atol=1e-6, rtol=0
+        )  # without gradients other kernels run
         torch.testing.assert_close(ours.norm(dim=1), torch.ones(3))
 
     settings["model"] = {"start_from": tmp_path, "image_tower": image, "text_tower": text}
@@ -117,14 +119,14 @@ def test_every_variant_learns_saves_and_loads(variant: str, tokenizer: str, tmp_
     assert continued.config.name == "next"
 
 
-def test_swins_pooled_output_is_one_vector_of_the_last_stages_width() -> None:
-    """The trap: Swin's config says embed_dim 12; after two stages the features have 24."""
+def test_swins_features_have_the_width_of_the_last_stage() -> None:
+    """Swin's config says embed_dim 12, but after two stages the features have 24."""
     tower = build_image_tower({"kind": "hugging_face", "config": SWIN})
     assert tower.width == 24
     assert tower(torch.zeros(2, 3, SIDE, SIDE)).shape == (2, 24)
 
 
-def test_a_text_does_not_depend_on_its_company(tokenizer: str) -> None:
+def test_a_texts_features_do_not_depend_on_the_batch(tokenizer: str) -> None:
     tower = build_text_tower(
         {"kind": "hugging_face", "config": BERT, "tokenizer": tokenizer, "max_length": 24}
     ).eval()
@@ -133,7 +135,7 @@ def test_a_text_does_not_depend_on_its_company(tokenizer: str) -> None:
     torch.testing.assert_close(alone[0], together[0], atol=1e-6, rtol=0)
 
 
-def test_what_is_wrong_is_named(tokenizer: str) -> None:
+def test_an_unknown_model_or_pooling_is_refused(tokenizer: str) -> None:
     with pytest.raises(EncoderError, match="magic"):
         build_image_tower({"kind": "hugging_face", "config": {"model_type": "magic"}})
     with pytest.raises(EncoderError, match="pooling"):

@@ -16,13 +16,13 @@ CHEETAH = 293  # the class of ImageNet-1k
 
 
 def cheetah() -> torch.Tensor:
-    """The middle square of a photograph that Gradio carries, as the model card wants it."""
+    """The central square of a photograph in Gradio, preprocessed as the model card says."""
     gradio = find_spec("gradio")
     assert gradio is not None
     assert gradio.origin is not None
     path = Path(gradio.origin).parent / "media_assets" / "images" / "cheetah1.jpg"
     if not path.is_file():
-        pytest.skip("this version of gradio carries no cheetah1.jpg")
+        pytest.skip("this version of gradio has no cheetah1.jpg")
     photo = Image.open(path).convert("RGB")
     side = min(photo.size)
     left, top = (photo.width - side) // 2, (photo.height - side) // 2
@@ -32,13 +32,13 @@ def cheetah() -> torch.Tensor:
 
 
 PROBABILITY = {"lite0": 0.7388, "lite2": 0.9723}
-"""Of the cheetah: what the package of lite0 gives, whose features ours equal to the bit; lite2's is
-our own, and only shows that the published weights fit."""
+"""Of the class cheetah; lite0's by its own package, with features equal to ours to the bit; lite2's
+by ours, to show that the published weights fit."""
 SIZE = {"lite0": 3_371_008, "lite2": 4_811_072}
 
 
 @pytest.mark.parametrize("variant", IMAGENET)
-def test_with_the_published_weights_a_cheetah_is_a_cheetah(variant: str) -> None:
+def test_the_published_weights_recognize_a_cheetah(variant: str) -> None:
     published = IMAGENET[variant]
     try:
         metadata.distribution(published.distribution)
@@ -54,18 +54,18 @@ def test_with_the_published_weights_a_cheetah_is_a_cheetah(variant: str) -> None
 
 
 @pytest.mark.parametrize("variant", IMAGENET)
-def test_it_has_the_published_size(variant: str) -> None:
+def test_the_number_of_parameters_is_as_published(variant: str) -> None:
     tower = EfficientNetLite(variant)
     assert sum(parameter.numel() for parameter in tower.parameters()) == SIZE[variant]
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 63), (33, 96)])
-def test_every_size_gives_features_of_the_width(shape: tuple[int, int]) -> None:
+def test_images_of_any_size_give_features_of_the_width(shape: tuple[int, int]) -> None:
     tower = EfficientNetLite("lite0").eval()
     with torch.inference_mode():
         assert tower(torch.zeros(2, 3, *shape)).shape == (2, tower.width)
 
 
-def test_an_unknown_variant_names_the_known_ones() -> None:
+def test_an_unknown_variant_is_refused() -> None:
     with pytest.raises(EncoderError, match="lite0"):
         EfficientNetLite("lite9")

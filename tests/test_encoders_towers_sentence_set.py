@@ -1,4 +1,4 @@
-"""Sentences of a report, their frozen vectors, and the set they make."""
+"""The sentence-set tower: splitting, frozen sentence vectors, pooling."""
 
 from unittest.mock import patch
 
@@ -39,7 +39,7 @@ SENTENCES = (
         ("  Clear   lungs.  ", ["Clear lungs."]),
     ],
 )
-def test_a_text_is_divided_into_plain_sentences(text: str, expected: list[str]) -> None:
+def test_a_text_is_split_into_sentences(text: str, expected: list[str]) -> None:
     assert split_sentences(text) == expected
 
 
@@ -50,14 +50,14 @@ def test_an_empty_text_is_refused(text: str) -> None:
 
 
 @given(st.text(min_size=1).filter(str.strip))
-def test_every_text_has_sentences_and_none_is_longer_than_the_encoder_reads(text: str) -> None:
+def test_any_text_has_sentences_of_bounded_length(text: str) -> None:
     sentences = split_sentences(text)
     assert sentences
     assert all(sentence.strip() for sentence in sentences)
     assert all(len(sentence.split()) <= MAX_WORDS for sentence in sentences if " " in sentence)
 
 
-def test_the_end_of_a_report_without_full_stops_is_not_lost() -> None:
+def test_no_word_of_a_report_without_full_stops_is_lost() -> None:
     words = [f"word{number}" for number in range(250)]
     assert " ".join(split_sentences(" ".join(words))).split() == words
 
@@ -67,8 +67,8 @@ def minilm() -> MiniLm:
     return MiniLm()
 
 
-def test_a_sentence_has_the_vector_of_the_model_card(minilm: MiniLm) -> None:
-    """The recipe of the card, with the library's own tokenizer and padding."""
+def test_sentence_vectors_equal_those_of_transformers(minilm: MiniLm) -> None:
+    """As the model card says, with the library's tokenizer and padding."""
     from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415
 
     from encoders.towers.sentence_set import _TOKENIZER  # noqa: PLC0415
@@ -84,7 +84,7 @@ def test_a_sentence_has_the_vector_of_the_model_card(minilm: MiniLm) -> None:
     torch.testing.assert_close(minilm.encode(SENTENCES), expected, atol=1e-5, rtol=0)
 
 
-def test_a_vector_does_not_depend_on_its_neighbours(
+def test_a_vector_does_not_depend_on_the_batch(
     minilm: MiniLm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(minilm, "CACHE_SIZE", 0)
@@ -94,12 +94,12 @@ def test_a_vector_does_not_depend_on_its_neighbours(
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
-def test_a_sentence_is_encoded_once_and_the_shelf_has_an_end(
+def test_sentences_are_cached_up_to_a_limit(
     minilm: MiniLm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(minilm, "CACHE_SIZE", 3)
     monkeypatch.setattr(minilm, "_vectors", {})
-    with torch.inference_mode():  # as where images are drafted; training may follow
+    with torch.inference_mode():  # training may follow on the same cache
         first = minilm.encode(SENTENCES[:2])
     with patch.object(minilm, "_encode", wraps=minilm._encode) as encode:
         again = minilm.encode([*reversed(SENTENCES), SENTENCES[0]])
@@ -110,7 +110,7 @@ def test_a_sentence_is_encoded_once_and_the_shelf_has_an_end(
     torch.nn.functional.mse_loss(torch.nn.Linear(384, 1)(again), torch.zeros(6, 1)).backward()
 
 
-def test_a_report_is_a_set_of_its_sentences() -> None:
+def test_the_order_of_sentences_does_not_matter() -> None:
     tower = SentenceSet(hidden=32).eval()
     reports = [" ".join(SENTENCES[:3]), " ".join(reversed(SENTENCES[:3])), SENTENCES[4]]
     with torch.inference_mode():
@@ -121,7 +121,7 @@ def test_a_report_is_a_set_of_its_sentences() -> None:
     torch.testing.assert_close(features[2:], alone, atol=1e-5, rtol=0)
 
 
-def test_the_frozen_encoder_is_no_part_of_the_weights() -> None:
+def test_the_frozen_encoder_is_not_in_the_weights() -> None:
     tower = SentenceSet(hidden=32)
     tower.prepare([SENTENCES[0]])  # loads it
     assert {name.split(".")[0] for name in tower.state_dict()} == {"network"}

@@ -1,4 +1,4 @@
-"""When expert pairs come, how they are mixed, and how they join the batch."""
+"""eCLIP's curriculum, heatmap processor, mixup and objective."""
 
 import math
 from pathlib import Path
@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from encoders.annotations import Boxes
 from encoders.eclip.model import EclipConfig, EclipModel
-from encoders.training.config import ExpertSettings, TrainSettings
+from encoders.training.config import Curriculum, ExpertSettings, TrainSettings
 from encoders.training.dataloader import ExpertPairs, Pairs, other_rows
 from encoders.training.dataset import ExpertImage, TrainingDataError
-from encoders.training.expert import Curriculum, HeatmapProcessor
+from encoders.training.heatmap_processor import HeatmapProcessor
 from encoders.training.objective import Objective, equal_targets, priming_loss
 from encoders.training.training_set import load_expert_tensors
 
@@ -75,7 +75,7 @@ def test_a_shuffled_heatmap_is_never_the_images_own(count: int, seed: int) -> No
     assert set(others) <= set(rows)
 
 
-# --- the processor
+# --- heatmap processor
 
 
 def small() -> HeatmapProcessor:
@@ -84,7 +84,7 @@ def small() -> HeatmapProcessor:
 
 
 def test_the_papers_processor_has_0_72_million_parameters() -> None:
-    """By hand: patchify 196 864, attention 263 168, linear 65 792, to image 196 611."""
+    """patchify 196 864, attention 263 168, linear 65 792, to_image 196 611."""
     processor = HeatmapProcessor()
     count = sum(parameter.numel() for parameter in processor.parameters())
     assert count == 196_864 + 263_168 + 65_792 + 196_611 == 722_435
@@ -94,15 +94,15 @@ def test_a_image_stays_in_shape_and_the_heatmap_counts() -> None:
     images = torch.randn(3, 3, 32, 24)
     left, right = torch.zeros(3, 32, 24), torch.zeros(3, 32, 24)
     left[..., :12], right[..., 12:] = 1, 1
-    seen = [small()(images, heat) for heat in (left, right)]
-    assert seen[0].shape == images.shape
-    assert not torch.allclose(seen[0], seen[1])
+    outputs = [small()(images, heat) for heat in (left, right)]
+    assert outputs[0].shape == images.shape
+    assert not torch.allclose(outputs[0], outputs[1])
     everywhere = torch.ones(3, 32, 24)
     torch.testing.assert_close(small()(images, everywhere), small()(images, None))
 
 
 def test_priming_teaches_the_processor_to_leave_images_unchanged() -> None:
-    """Plain images have structure: here smooth ones, as radiographs are."""
+    """With smooth images, as radiographs are."""
     processor = small()
     images = nn.functional.interpolate(torch.randn(16, 3, 2, 2), (16, 16), mode="bilinear")
     optimizer = torch.optim.Adam(processor.parameters(), lr=5e-3)
@@ -122,11 +122,11 @@ def test_an_image_that_does_not_divide_into_patches_is_refused() -> None:
         small()(torch.zeros(1, 3, 30, 32), torch.zeros(1, 30, 32))
 
 
-# --- one InfoNCE
+# --- objective
 
 
 class _Tower(nn.Module):
-    """Fake: the image's mean as features; what was fed is kept."""
+    """Fake: mean and spread of the image as features; keeps its last input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class _Tower(nn.Module):
         self.scale = nn.Parameter(torch.ones(2))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        self.seen = pixels
+        self.last_input = pixels
         return torch.stack([pixels.mean((1, 2, 3)), pixels.std((1, 2, 3))], 1) * self.scale
 
 
@@ -161,9 +161,9 @@ def objective(*, processor: bool = True) -> Objective:
     model.image_projection = nn.Linear(2, 4, bias=False)
     model.text_projection = nn.Linear(3, 4, bias=False)
     settings = {"targets": {"kind": "own"}, "optim": {"agreement_weight": 0, "label_weight": 0}}
-    ours = Objective(model, TrainSettings.model_validate(settings), label_counts=torch.ones(1))
-    ours.processor = _Mask() if processor else None
-    return ours.eval()
+    learner = Objective(model, TrainSettings.model_validate(settings), label_counts=torch.ones(1))
+    learner.processor = _Mask() if processor else None
+    return learner.eval()
 
 
 def pairs(count: int, seed: int) -> Pairs:
@@ -175,20 +175,20 @@ def pairs(count: int, seed: int) -> Pairs:
 
 
 def test_expert_pairs_extend_the_contrastive_batch() -> None:
-    ours, main, extra = objective(), pairs(4, 1), pairs(2, 2)
+    learner, main, extra = objective(), pairs(4, 1), pairs(2, 2)
     heat = torch.rand(2, 8, 8)
-    together = ours(main, expert=ExpertPairs(extra, heat, 0.3))
-    fed = ours.model.image_tower.seen
-    by_hand = 0.3 * extra.pixels + 0.7 * extra.pixels * heat.unsqueeze(1)
-    torch.testing.assert_close(fed, by_hand)
+    losses = learner(main, expert=ExpertPairs(extra, heat, 0.3))
+    mixed = learner.model.image_tower.last_input
+    expected = 0.3 * extra.pixels + 0.7 * extra.pixels * heat.unsqueeze(1)
+    torch.testing.assert_close(mixed, expected)
     whole = Pairs(
-        torch.cat([main.pixels, by_hand]),
+        torch.cat([main.pixels, expected]),
         {"rows": torch.cat([main.prepared["rows"], extra.prepared["rows"]])},
         torch.cat([main.texts, extra.texts]),
         torch.cat([main.labels, extra.labels]),
         torch.cat([main.complete, extra.complete]),
     )
-    torch.testing.assert_close(together["loss"], ours(whole)["loss"])
+    torch.testing.assert_close(losses["loss"], learner(whole)["loss"])
 
 
 def test_without_expert_pairs_the_processor_has_no_effect() -> None:
@@ -197,19 +197,19 @@ def test_without_expert_pairs_the_processor_has_no_effect() -> None:
 
 
 def test_mixed_images_do_not_change_running_statistics() -> None:
-    ours, main, extra = objective().train(), pairs(4, 1), pairs(2, 2)
-    ours.model.image_tower = nn.Sequential(nn.Conv2d(3, 2, 8), nn.BatchNorm2d(2), nn.Flatten())
-    found = []
+    learner, main, extra = objective().train(), pairs(4, 1), pairs(2, 2)
+    learner.model.image_tower = nn.Sequential(nn.Conv2d(3, 2, 8), nn.BatchNorm2d(2), nn.Flatten())
+    means = []
     for expert in (None, ExpertPairs(extra, torch.rand(2, 8, 8), 0.3)):
-        nn.init.zeros_(ours.model.image_tower[1].running_mean)
-        ours(main, expert=expert)
-        found.append(ours.model.image_tower[1].running_mean.clone())
-    assert torch.equal(*found)
+        nn.init.zeros_(learner.model.image_tower[1].running_mean)
+        learner(main, expert=expert)
+        means.append(learner.model.image_tower[1].running_mean.clone())
+    assert torch.equal(*means)
 
 
 def test_priming_is_weighted() -> None:
-    ours, main = objective(), pairs(4, 1)
-    plain, with_priming = ours(main)["loss"], ours(main, priming=0.1)
+    learner, main = objective(), pairs(4, 1)
+    plain, with_priming = learner(main)["loss"], learner(main, priming=0.1)
     expected = 0.9 * plain + 0.1 * with_priming["priming"]
     torch.testing.assert_close(with_priming["loss"], expected)
 
@@ -222,12 +222,12 @@ def test_equal_reports_share_the_target() -> None:
 
 @pytest.mark.parametrize(("start", "kept"), [(1e-4, 0.01), (50.0, 2.0), (0.3, 0.3)])
 def test_the_temperature_is_bounded_and_keeps_a_gradient(start: float, kept: float) -> None:
-    ours = objective()
-    nn.init.constant_(ours.model.log_temperature, math.log(start))
-    ours.model.bound_temperature()
-    assert float(ours.model.temperature.detach()) == pytest.approx(kept, rel=1e-5)
-    ours(pairs(4, 1))["loss"].backward()
-    assert ours.model.log_temperature.grad.abs() > 0
+    learner = objective()
+    nn.init.constant_(learner.model.log_temperature, math.log(start))
+    learner.model.bound_temperature()
+    assert float(learner.model.temperature.detach()) == pytest.approx(kept, rel=1e-5)
+    learner(pairs(4, 1))["loss"].backward()
+    assert learner.model.log_temperature.grad.abs() > 0
 
 
 def test_expert_images_without_a_training_study_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Labelled images without reports: what each source says, what it teaches, and a run with them."""
+"""Labelled images without reports: reading, tensors, losses, and a run with them."""
 
 import json
 import math
@@ -41,7 +41,7 @@ def chestx_det(*marks: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_folder(folder: Path, readings: list[list[dict[str, Any]]]) -> NihExpert:
-    """An image of a patient for each list of readings."""
+    """Write one patient with one image for each list of readings."""
     (folder / "images").mkdir(parents=True)
     generator = np.random.default_rng(0)
     lines = []
@@ -139,11 +139,13 @@ def test_masks_are_augmented_like_their_images(tmp_path: Path) -> None:
     data = load_labelled_tensors(
         labelled, findings=("Effusion",), side=64, cache=tmp_path / "cache"
     )
-    still = AugmentSettings(smallest_crop=1, degrees=0, aspect=0, gamma=0, contrast=0, brightness=0)
+    no_augmentation = AugmentSettings(
+        smallest_crop=1, degrees=0, aspect=0, gamma=0, contrast=0, brightness=0
+    )
     batch = draw_labelled_batch(
         data,
         np.array([2, 0]),
-        augment=still,
+        augment=no_augmentation,
         transform=EvalTransform(size=64),
         rng=RankRng(torch.Generator().manual_seed(0)),
     )
@@ -198,18 +200,20 @@ def test_a_run_with_pretraining_experts_and_maps_resumes(tmp_path: Path) -> None
     cut = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
         train(settings, dataset=dataset, out=cut, cache=cache, on_step=cut_after_pretraining)
-    turned = settings.model_copy(update={"augment": AugmentSettings(degrees=20)})
-    with pytest.raises(TrainingDataError, match="other settings or data"):  # not half of either
-        train(turned, dataset=dataset, out=cut, cache=cache)
-    relabelled = [replace(each, labels=dict.fromkeys(each.labels, True)) for each in labelled]
+    other_settings = settings.model_copy(update={"augment": AugmentSettings(degrees=20)})
+    with pytest.raises(TrainingDataError, match="other settings or data"):
+        train(other_settings, dataset=dataset, out=cut, cache=cache)
+    relabelled = [
+        replace(example, labels=dict.fromkeys(example.labels, True)) for example in labelled
+    ]
     other = replace(dataset, labelled=tuple(relabelled))
     with pytest.raises(TrainingDataError, match="other settings or data"):
         train(settings, dataset=other, out=cut, cache=cache)
     alone = settings.model_copy(update={"pretrain": None, "checkpoint_every": 1})
-    begun = {"out": tmp_path / "begun", "cache": cache}
+    interrupted = {"out": tmp_path / "interrupted", "cache": cache}
     with pytest.raises(KeyboardInterrupt):
-        train(alone, dataset=dataset, on_step=cut_after_pretraining, **begun)
+        train(alone, dataset=dataset, on_step=cut_after_pretraining, **interrupted)
     with pytest.raises(TrainingDataError, match="other settings or data"):
-        train(alone, dataset=other, **begun)
+        train(alone, dataset=other, **interrupted)
     resumed = train(settings, dataset=dataset, out=cut, cache=cache)
     assert (resumed / "model.safetensors").read_bytes() == first

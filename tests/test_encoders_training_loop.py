@@ -1,4 +1,4 @@
-"""A run, whole: it learns, it survives kill -9 to the bit, and says what is wrong."""
+"""Whole training runs: they learn, resume bit for bit, and explain errors."""
 
 import csv
 import json
@@ -49,7 +49,7 @@ LARGE = ("The heart is enlarged.", "There is cardiomegaly.", "Heart size is incr
 
 @pytest.fixture(scope="module")
 def openi(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made-up folder in the layout of Open-I: a large heart is a large bright disc."""
+    """Made-up studies in the layout of Open-I: a large heart is a large bright disc."""
     folder = tmp_path_factory.mktemp("openi")
     (folder / "images").mkdir()
     generator = np.random.default_rng(0)
@@ -80,9 +80,9 @@ def openi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(openi: Path, folder: Path, *, epochs: int, more: str = "") -> list[str]:
+def command(openi: Path, folder: Path, *, epochs: int, extra: str = "") -> list[str]:
     config = folder.parent / f"{folder.name}.toml"
-    config.write_text(more + SETTINGS.format(epochs=epochs))
+    config.write_text(extra + SETTINGS.format(epochs=epochs))
     return ["--config", str(config), "--out", str(folder), "--data", str(openi)]
 
 
@@ -104,39 +104,35 @@ def test_training_learns_to_tell_large_from_normal_hearts(openi: Path, tmp_path:
     assert large[1::2].min() > large[0::2].max()
 
 
-class CutError(Exception):
-    """Ends a run in the middle."""
-
-
 @pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_bits(openi: Path, tmp_path: Path) -> None:
-    more = "num_workers = 2\n"
-    config = Path(command(openi, tmp_path / "run", epochs=6, more=more)[1])
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    extra = "num_workers = 2\n"
+    config = Path(command(openi, tmp_path / "run", epochs=6, extra=extra)[1])
+    whole, interrupted = tmp_path / "whole", tmp_path / "interrupted"
 
     def run(out: Path, *, steps: int = 99) -> None:
         def stop(step: int, *_: object) -> None:
             if step == steps:
-                raise CutError
+                raise KeyboardInterrupt
 
         dataset = build_dataset(read_openi(openi))
         train(read_settings(config), dataset=dataset, out=out, cache=tmp_path, on_step=stop)
 
     run(whole)
-    with pytest.raises(CutError):
-        run(cut, steps=7)  # one step after the last checkpoint
-    assert not (cut / "model").exists()
-    run(cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupted, steps=7)  # one step after the last checkpoint
+    assert not (interrupted / "model").exists()
+    run(interrupted)
     for name in ("model/model.safetensors", "metrics.csv"):
-        assert (whole / name).read_bytes() == (cut / name).read_bytes()
-    facts = json.loads((cut / "run.json").read_text())
+        assert (whole / name).read_bytes() == (interrupted / name).read_bytes()
+    facts = json.loads((interrupted / "run.json").read_text())
     assert facts["studies"] == 20
     assert {"settings", "git", "packages", "fingerprint", "left_out"} <= facts.keys()
 
     config.write_text(config.read_text().replace("epochs = 6", "epochs = 7"))
     with pytest.raises(TrainingDataError, match=r"other settings .* in .*run\.json"):
-        run(cut)
-    assert json.loads((cut / "run.json").read_text()) == facts
+        run(interrupted)
+    assert json.loads((interrupted / "run.json").read_text()) == facts
 
 
 @pytest.mark.slow
@@ -144,10 +140,10 @@ def test_continued_training_takes_the_runs_name_and_keeps_the_architecture(
     openi: Path, tmp_path: Path
 ) -> None:
     assert train_command(command(openi, tmp_path / "first", epochs=1)) == (0, "")
-    more = f'[model]\nstart_from = "{tmp_path / "first" / "model"}"\n'
+    extra = f'[model]\nstart_from = "{tmp_path / "first" / "model"}"\n'
 
     def start_from(**changes: str) -> TrainSettings:
-        text = SETTINGS.format(epochs=1).replace("[model]\n", more)
+        text = SETTINGS.format(epochs=1).replace("[model]\n", extra)
         for old, new in changes.items():
             text = text.replace(old, new)
         config = tmp_path / "next.toml"
@@ -167,16 +163,22 @@ def test_continued_training_takes_the_runs_name_and_keeps_the_architecture(
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_can_be_resumed(openi: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut"
-    program = [sys.executable, "-m", "rag.cli.main", "train", *command(openi, cut, epochs=12)]
+    interrupted = tmp_path / "interrupted"
+    program = [
+        sys.executable,
+        "-m",
+        "rag.cli.main",
+        "train",
+        *command(openi, interrupted, epochs=12),
+    ]
     process = subprocess.Popen(program, env={**os.environ, "OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 300
-    while not (cut / "checkpoint.pt").exists() and time.monotonic() < deadline:
+    while not (interrupted / "checkpoint.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait(30) == -signal.SIGKILL
-    assert train_command(command(openi, cut, epochs=12)) == (0, "")
-    assert len(metrics(cut, "loss")) == 24
+    assert train_command(command(openi, interrupted, epochs=12)) == (0, "")
+    assert len(metrics(interrupted, "loss")) == 24
 
 
 def test_pretraining_without_labelled_images_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The contrastive loss against numbers worked out by hand, and what soft targets mean."""
+"""InfoNCE against values computed by hand, and soft targets."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""MIMIC-CXR in its published layout, and whose images gaze may join."""
+"""MIMIC-CXR in its published layout, and gaze on its images."""
 
 import csv
 import gzip

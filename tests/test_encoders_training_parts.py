@@ -176,10 +176,10 @@ NO_AUGMENTATION = AugmentSettings(
 def test_augmented_images_stay_images(seed: int) -> None:
     torch.manual_seed(seed)
     images = torch.rand(3, 40, 40)
-    seen = augment(images, AugmentSettings(), size=32, rng=RankRng())
-    assert seen.shape == (3, 32, 32)
-    assert seen.min() >= 0
-    assert seen.max() <= 1
+    augmented = augment(images, AugmentSettings(), size=32, rng=RankRng())
+    assert augmented.shape == (3, 32, 32)
+    assert augmented.min() >= 0
+    assert augmented.max() <= 1
 
 
 @settings(max_examples=20)

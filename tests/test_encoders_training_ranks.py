@@ -1,4 +1,4 @@
-"""Two processes that train as one: the same loss, the same gradient, the same run."""
+"""Training in two processes equals training in one: loss, gradient, whole run."""
 
 import json
 import os
@@ -93,10 +93,10 @@ def work(rank: int, folder: str, with_expert: bool) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS
     )
-    ours = nn.parallel.DistributedDataParallel(objective(), find_unused_parameters=True)
-    losses = losses_of(ours, rank, with_expert=with_expert)
+    learner = nn.parallel.DistributedDataParallel(objective(), find_unused_parameters=True)
+    losses = losses_of(learner, rank, with_expert=with_expert)
     losses["loss"].backward()
-    gradients = {name: p.grad for name, p in ours.module.named_parameters()}
+    gradients = {name: p.grad for name, p in learner.module.named_parameters()}
     torch.save((losses["loss"].detach(), gradients), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -189,8 +189,8 @@ def dataset(folder: Path) -> Dataset:
 
 def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
-    here = Path(folder)
-    if ranks > 1:  # what torchrun and accelerate launch set
+    root = Path(folder)
+    if ranks > 1:  # as torchrun and accelerate launch set them
         os.environ |= {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
@@ -202,12 +202,12 @@ def whole_run(rank: int, ranks: int, port: int, folder: str) -> None:
     losses: list[float] = []
     train(
         TrainSettings.model_validate(WHOLE_RUN),
-        dataset=dataset(here),
-        out=here / f"run-{ranks}",
-        cache=here / f"cache-{ranks}-{rank}",
+        dataset=dataset(root),
+        out=root / f"run-{ranks}",
+        cache=root / f"cache-{ranks}-{rank}",
         on_step=lambda _step, _steps, loss: losses.append(loss),
     )
-    (here / f"losses-{ranks}-{rank}.json").write_text(json.dumps(losses))
+    (root / f"losses-{ranks}-{rank}.json").write_text(json.dumps(losses))
     if ranks > 1:
         dist.destroy_process_group()
 
@@ -218,7 +218,7 @@ def test_a_run_of_two_processes_has_the_losses_of_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    dataset(tmp_path)  # the images, before two processes ask for them
+    dataset(tmp_path)  # writes the images before two processes use them
     for ranks in (1, RANKS):
         mp.spawn(whole_run, args=(ranks, port, str(tmp_path)), nprocs=ranks)
     one, *two = (

@@ -1,4 +1,4 @@
-"""A split never leaks, and a configuration names any layout."""
+"""Splits do not leak; data sources in the configuration."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from encoders.training.sources.settings import (
     Mimic,
 )
 
-# --- the split
+# --- split
 
 
 def test_patients_in_two_splits_are_counted_in_the_error() -> None:
@@ -37,8 +37,8 @@ def test_no_patient_and_by_default_no_text_is_in_two_splits(
     rows: list[tuple[int, str, Split]],
 ) -> None:
     studies = [
-        one_study(f"{at}.png", number=patient, text=text, split=split)
-        for at, (patient, text, split) in enumerate(rows)
+        one_study(f"{number}.png", number=patient, text=text, split=split)
+        for number, (patient, text, split) in enumerate(rows)
     ]
     of = {split: {s.patient_id for s in studies if s.split is split} for split in Split}
     if any(of[one] & of[other] for one in Split for other in Split if one < other):
@@ -54,7 +54,7 @@ def test_no_patient_and_by_default_no_text_is_in_two_splits(
     assert sum(dropped.left_out.values()) + len(dropped.train) + len(dropped.val) == len(studies)
 
 
-# --- the settings and a run
+# --- settings and a run
 
 
 def test_any_source_can_be_configured(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The one place that trains."""
+"""Trains CLIP and eCLIP encoders."""

@@ -10,7 +10,6 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from encoders.training.dataset import TrainingDataError
-from encoders.training.expert import Curriculum
 from encoders.training.sources.settings import FINDINGS, StudySource
 
 
@@ -74,8 +73,51 @@ class TargetSettings(_Settings):
     label_share: float = Field(default=0.5, ge=0, le=1)
 
 
+class Curriculum(_Settings):
+    """When expert steps occur; by default in 22 % of the steps on average.
+
+    The authors' code uses 0.05 for ``last``.
+
+    Attributes:
+        cold: share of the steps without expert pairs; the heatmap processor is primed in them.
+        warm: share of the steps in which their probability rises from ``first`` to ``peak``.
+        cool: share in which it falls to ``last``, which it keeps until the end.
+    """
+
+    cold: float = Field(default=0.1, ge=0, le=1)
+    warm: float = Field(default=0.3, ge=0, le=1)
+    cool: float = Field(default=0.4, ge=0, le=1)
+    first: float = Field(default=0.05, ge=0, le=1)
+    peak: float = Field(default=0.5, ge=0, le=1)
+    last: float = Field(default=0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check_sum(self) -> Self:
+        if self.cold + self.warm + self.cool > 1 + 1e-9:
+            raise ValueError(
+                f"cold {self.cold}, warm {self.warm} and cool {self.cool} must sum to at most 1"
+            )
+        return self
+
+    def is_cold(self, step: int, *, steps: int) -> bool:
+        """Whether the step is in the cold start."""
+        return step / steps < self.cold
+
+    def probability(self, step: int, *, steps: int) -> float:
+        """Probability that step ``step`` of ``steps`` is an expert step."""
+        position = step / steps - self.cold
+        if position < 0:
+            return 0.0
+        if position < self.warm:
+            return self.first + (self.peak - self.first) * position / self.warm
+        position -= self.warm
+        if position < self.cool:
+            return self.peak + (self.last - self.peak) * position / self.cool
+        return self.last
+
+
 class ProcessorSettings(_Settings):
-    """Arguments of `encoders.training.expert.HeatmapProcessor`."""
+    """Arguments of `encoders.training.heatmap_processor.HeatmapProcessor`."""
 
     width: int = Field(default=256, ge=1)
     patch: int = Field(default=16, ge=1)

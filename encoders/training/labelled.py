@@ -24,7 +24,7 @@ from encoders.training.config import AugmentSettings
 from encoders.training.dataset import LabelledExample, TrainingDataError
 from encoders.training.training_set import load_images
 
-MASK_SIDE = 64
+_MASK_SIDE = 64
 
 _ABSENT_WEIGHT = 0.3
 """Weight of the map of an absent finding against a present one: most are absent."""
@@ -41,23 +41,17 @@ class LabelledTensors:
         images: uint8 [F, side, side].
         labels: float32 [F, L], 1 present, 0 absent, NaN unknown.
         label_names: the L labels, ``source/class``.
-        masks: uint8 [64, 64] by row and finding, 255 inside; only where something was drawn.
+        masks: uint8 [M, 64, 64], 255 inside the drawings; the first one is empty.
+        mask_index: int64 [F, K], each image's mask for each finding.
         known: float32 [F, K], 1 where it is known whether and where the finding is.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.float32]
     label_names: tuple[str, ...]
-    masks: dict[int, dict[int, NDArray[np.uint8]]]
+    masks: NDArray[np.uint8]
+    mask_index: NDArray[np.int64]
     known: NDArray[np.float32]
-
-    def dense_masks(self, rows: NDArray[np.intp]) -> Tensor:
-        """Masks of these rows for all findings: float32 [N, K, 64, 64] in [0, 1]."""
-        dense = torch.zeros(len(rows), self.known.shape[1], MASK_SIDE, MASK_SIDE)
-        for index, row in enumerate(rows.tolist()):
-            for finding, mask in self.masks.get(row, {}).items():
-                dense[index, finding] = torch.from_numpy(mask).float() / 255
-        return dense
 
 
 class LabelledBatch(NamedTuple):
@@ -89,16 +83,18 @@ def load_labelled_tensors(
         [[float(example.labels.get(name, math.nan)) for name in names] for example in examples],
         np.float32,
     )
-    masks: dict[int, dict[int, NDArray[np.uint8]]] = {}
-    known = np.zeros((len(examples), len(findings)), np.float32)
+    masks = [fill_outlines((), side=_MASK_SIDE)]
+    mask_index = np.zeros((len(examples), len(findings)), np.int64)
+    known = np.zeros(mask_index.shape, np.float32)
     for row, example in enumerate(examples):
-        for index, finding in enumerate(findings):
+        for column, finding in enumerate(findings):
             outlines = example.outlines.get(finding)
-            known[row, index] = outlines is not None
+            known[row, column] = outlines is not None
             if outlines:
-                masks.setdefault(row, {})[index] = fill_outlines(outlines, side=MASK_SIDE)
+                mask_index[row, column] = len(masks)
+                masks.append(fill_outlines(outlines, side=_MASK_SIDE))
     images = load_images([example.path for example in examples], side=side, cache=cache)
-    return LabelledTensors(images, labels, names, masks, known)
+    return LabelledTensors(images, labels, names, np.stack(masks), mask_index, known)
 
 
 def draw_labelled_batch(
@@ -113,11 +109,12 @@ def draw_labelled_batch(
     images, affine = augment_with_affine(data.images[rows], augment, transform=transform, rng=rng)
     side = 4 * -(-transform.size // CELL_SIZE)
     grid = functional.affine_grid(affine, [len(rows), 1, side, side], align_corners=False)
-    masks = functional.grid_sample(data.dense_masks(rows), grid, align_corners=False)
+    masks = torch.from_numpy(data.masks[data.mask_index[rows]]).float() / 255
+    coverage = functional.grid_sample(masks, grid, align_corners=False)
     return LabelledBatch(
         transform.normalise(images).contiguous(memory_format=torch.channels_last),
         torch.from_numpy(data.labels[rows]),
-        functional.avg_pool2d(masks, 4),
+        functional.avg_pool2d(coverage, 4),
         torch.from_numpy(data.known[rows]),
     )
 

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from encoders.eclip.model import EclipModel
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import ExpertPairs, Pairs
-from encoders.training.expert import HeatmapProcessor
+from encoders.training.heatmap_processor import HeatmapProcessor
 from encoders.training.labelled import LabelledBatch, labelled_losses
 
 _IMAGE_LABEL_WEIGHT = 5.0

@@ -1,4 +1,4 @@
-"""What the tests of training data share: small images, tables, studies."""
+"""Small images, tables and studies for tests of training."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def one_study(*images: str, number: int = 1, **changes: Any) -> TrainingStudy:
 
 
 def train_command(arguments: list[str]) -> tuple[int, str]:
-    """Exit code and error of ``cxr-rag train``; what it says of its progress is left out."""
+    """Exit code and error of ``cxr-rag train``, without its progress."""
     result = CliRunner().invoke(app, ["train", *arguments])
     if isinstance(result.exception, UsageError):  # `rag.cli.main.main` exits with 2
         return 2, f"cxr-rag: {result.exception}"

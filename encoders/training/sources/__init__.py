@@ -1,1 +1,1 @@
-"""Where studies and expert annotation come from: one reader a layout, one type for all."""
+"""Readers of studies and expert annotation, one per data source."""

@@ -1,60 +1,10 @@
-"""What eCLIP adds to CLIP in training: the curriculum of expert steps and the heatmap processor.
-
-Neither is part of the saved model.
+"""The heatmap processor of eCLIP: expert images from images and heatmaps, in training only.
 
 Source: Kumar & Marttinen, arXiv 2403.10153; written from the published description.
 """
 
-from typing import Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
-
-
-class Curriculum(BaseModel):
-    """When expert steps occur; by default in 22 % of the steps on average.
-
-    The authors' code uses 0.05 for ``last``.
-
-    Attributes:
-        cold: share of the steps without expert pairs; the heatmap processor is primed in them.
-        warm: share of the steps in which their probability rises from ``first`` to ``peak``.
-        cool: share in which it falls to ``last``, which it keeps until the end.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cold: float = Field(default=0.1, ge=0, le=1)
-    warm: float = Field(default=0.3, ge=0, le=1)
-    cool: float = Field(default=0.4, ge=0, le=1)
-    first: float = Field(default=0.05, ge=0, le=1)
-    peak: float = Field(default=0.5, ge=0, le=1)
-    last: float = Field(default=0.1, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _check_sum(self) -> Self:
-        if self.cold + self.warm + self.cool > 1 + 1e-9:
-            raise ValueError(
-                f"cold {self.cold}, warm {self.warm} and cool {self.cool} must sum to at most 1"
-            )
-        return self
-
-    def is_cold(self, step: int, *, steps: int) -> bool:
-        """Whether the step is in the cold start."""
-        return step / steps < self.cold
-
-    def probability(self, step: int, *, steps: int) -> float:
-        """Probability that step ``step`` of ``steps`` is an expert step."""
-        position = step / steps - self.cold
-        if position < 0:
-            return 0.0
-        if position < self.warm:
-            return self.first + (self.peak - self.first) * position / self.warm
-        position -= self.warm
-        if position < self.cool:
-            return self.peak + (self.last - self.peak) * position / self.cool
-        return self.last
 
 
 class HeatmapProcessor(nn.Module):
