@@ -56,7 +56,7 @@ def panels_of(config: Path, *, count: int) -> list[Panel]:
     Raises:
         TrainingDataError: the data cannot be used or has no expert image.
     """
-    dataset = load_dataset(study_source(read_settings(config)))
+    dataset = load_dataset(study_source(read_settings(config).data))
     if not dataset.experts:
         raise TrainingDataError(f"{config} names no expert image; see [[data.experts]]")
     return [

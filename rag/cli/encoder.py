@@ -58,7 +58,7 @@ def train(
         settings = read_training_settings(config)
         if seed is not None:
             settings = settings.model_copy(update={"seed": seed})
-        source = study_source(settings, data=data)
+        source = study_source(settings.data, data=data)
     except (TrainingDataError, EncoderError) as error:
         raise UsageError(str(error)) from error
     try:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoders.images.path_matching import best_path_matches
-from encoders.training.config import TrainSettings
 from encoders.training.dataset import (
     Dataset,
     ExpertImage,
@@ -54,9 +53,9 @@ def default_source(data: Path | None = None) -> Openi:
     return Openi(path=data / "openi", experts=(readings,))
 
 
-def study_source(settings: TrainSettings, *, data: Path | None = None) -> StudySource:
-    """The source in the settings, or the default one; ``data`` overrides its path."""
-    source = settings.data or default_source()
+def study_source(source: StudySource | None, *, data: Path | None = None) -> StudySource:
+    """A run's `TrainSettings.data`, or the default source; ``data`` overrides its path."""
+    source = source or default_source()
     return source.model_copy(update={"path": data}) if data else source
 
 
