@@ -1,14 +1,4 @@
-"""Loads an encoder by name.
-
-| string | encoder |
-|---|---|
-| ``eclip`` | the one that ships with this package |
-| ``eclip:FOLDER``, or a folder | a model trained here, or a folder of the next row |
-| ``hf:ID``, ``hf:FOLDER`` | a published CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder |
-| ``open_clip:hf-hub:ID``, ``open_clip:FOLDER`` | a model of open_clip, such as BiomedCLIP |
-| ``image:hf:ID``, ``image:hf:FOLDER`` | a vision model, images only |
-| ``image:timm:NAME``, ``image:timm:FOLDER`` | a model of timm, images only |
-| ``image:torchxrayvision:NAME`` | a DenseNet of torchxrayvision, images only |
+"""Loads an encoder by its name in the settings; docs/encoders.md lists the forms.
 
 A new family is one more row of `_LOADERS`. Imports torch, which takes seconds, only to load.
 """
@@ -33,7 +23,7 @@ _LOADERS = {
 
 
 def load_encoder(name: str | Path = DEFAULT_ENCODER, *, backend: str = "auto") -> ImageEncoder:
-    """The encoder of a name (see above); it may embed images only.
+    """The encoder of a name, of a folder, or the shipped one; it may embed images only.
 
     ``backend`` is for eCLIP encoders: "auto" uses ONNX Runtime if possible, "torch" never.
 

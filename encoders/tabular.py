@@ -99,9 +99,8 @@ def is_missing(value: object) -> bool:
         return math.isnan(value)
     if isinstance(value, str):
         text = value.strip()
-        return (
-            not text or text.lower() in _MISSING_VALUES or bool(_SPREADSHEET_ERROR.fullmatch(text))
-        )
+        is_error = _SPREADSHEET_ERROR.fullmatch(text) is not None
+        return not text or text.lower() in _MISSING_VALUES or is_error
     return value is None
 
 
@@ -141,9 +140,7 @@ def parse_id(value: object) -> str:
     if not whole:
         return text
     if int(whole[1]) > _MAX_EXACT_INT:
-        raise ValueError(
-            f"is {text[:40]}: a number of so many digits was rounded; export it as text"
-        )
+        raise ValueError(f"is {text[:40]}: a number this long was rounded; export it as text")
     return whole[1]
 
 
@@ -160,9 +157,8 @@ def is_repaired_id(value: object) -> bool:
 
 
 def _json_rows(path: Path, *, strict: bool) -> Iterator[Row]:
-    for number, line in enumerate(
-        _read_lines(path, 10 * MAX_LINE_CHARS if strict else MAX_LINE_CHARS), 1
-    ):
+    max_chars = 10 * MAX_LINE_CHARS if strict else MAX_LINE_CHARS
+    for number, line in enumerate(_read_lines(path, max_chars), 1):
         if not line.strip():
             continue
         where = f"line {number}"
@@ -175,7 +171,8 @@ def _json_rows(path: Path, *, strict: bool) -> Iterator[Row]:
             yield Row(where, problem=str(error))
             continue
         if isinstance(values, dict):
-            yield _check_text(where, {key.strip().lower(): values[key] for key in values})
+            cells = {key.strip().lower(): value for key, value in values.items()}
+            yield _check_text(where, cells)
         else:
             yield Row(where, problem=f"is a {type(values).__name__}, not a JSON object")
 

@@ -113,26 +113,32 @@ class Reorientation:
         )
 
 
-def find_reorientation(dataset: Dataset, view: View) -> tuple[Reorientation, tuple[str, ...]]:
-    """What makes the image upright, and warnings about it."""
+def find_reorientation(dataset: Dataset, view: View, warnings: list[str]) -> Reorientation:
+    """What makes the image upright; nothing, with a warning, if the header leaves it uncertain."""
     letters = [value.upper()[:1] for value in text_values(dataset, "PatientOrientation")]
+    name, shown = tag("PatientOrientation"), "\\".join(letters)
     if not letters:
-        return Reorientation(), _warn_of_detector_flip(dataset)
-    name = tag("PatientOrientation")
+        facts = []
+        if code(dataset, "FieldOfViewHorizontalFlip") == "YES":
+            facts.append(f"{tag('FieldOfViewHorizontalFlip')} = YES")
+        if rotation := number(dataset, "FieldOfViewRotation"):
+            facts.append(f"{tag('FieldOfViewRotation')} = {rotation:g}")
+        if facts:
+            warnings.append(f"{' and '.join(facts)}, but {name} is missing: {_SIDES_UNCERTAIN}")
+        return Reorientation()
     axes = [_AXIS.get(letter) for letter in letters]
     if len(axes) != 2 or None in axes or axes[0] == axes[1] or 2 not in axes:
-        return Reorientation(), (f"{name} cannot be understood: {_SIDES_UNCERTAIN}",)
+        warnings.append(f"{name} cannot be understood: {_SIDES_UNCERTAIN}")
+        return Reorientation()
     frontal = 0 in axes
-    shown = "\\".join(letters)
     if frontal == (view is View.LATERAL) and view is not View.UNKNOWN:
-        return Reorientation(), (
-            f"{name} = {shown} does not fit the view {view}: {_SIDES_UNCERTAIN}",
-        )
+        warnings.append(f"{name} = {shown} does not fit the view {view}: {_SIDES_UNCERTAIN}")
+        return Reorientation()
     upright = _make_upright(letters[0], letters[1], frontal=frontal)
-    if not upright:
-        return upright, ()
-    how = "turned" if upright.transpose or upright.flip_rows else "mirrored"
-    return upright, (f"{name} = {shown}: stored {how}, shown upright",)
+    if upright:
+        how = "turned" if upright.transpose or upright.flip_rows else "mirrored"
+        warnings.append(f"{name} = {shown}: stored {how}, shown upright")
+    return upright
 
 
 def _make_upright(row: str, column: str, *, frontal: bool) -> Reorientation:
@@ -143,19 +149,6 @@ def _make_upright(row: str, column: str, *, frontal: bool) -> Reorientation:
     # A lateral is correct from either side: it is rotated, never mirrored.
     flip_columns = horizontal == "R" if frontal else transpose != flip_rows
     return Reorientation(transpose, flip_rows, flip_columns)
-
-
-def _warn_of_detector_flip(dataset: Dataset) -> tuple[str, ...]:
-    facts = []
-    if code(dataset, "FieldOfViewHorizontalFlip") == "YES":
-        facts.append(f"{tag('FieldOfViewHorizontalFlip')} = YES")
-    if rotation := number(dataset, "FieldOfViewRotation"):
-        facts.append(f"{tag('FieldOfViewRotation')} = {rotation:g}")
-    if not facts:
-        return ()
-    return (
-        f"{' and '.join(facts)}, but {tag('PatientOrientation')} is missing: {_SIDES_UNCERTAIN}",
-    )
 
 
 def shutter_mask(dataset: Dataset, rows: int, columns: int, warnings: list[str]) -> Mask | None:

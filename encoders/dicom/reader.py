@@ -66,9 +66,9 @@ def _finish(image: RawImage, dataset: Dataset, layout_warnings: Iterable[str]) -
             + ("resampled to square ones" if square else "shapes are distorted")
         )
         image = square or image
-    reorientation, orientation_warnings = find_reorientation(dataset, view)
-    image = reorientation.apply(image) if reorientation else image
-    return replace(image, warnings=(*warnings, *orientation_warnings))
+    if reorientation := find_reorientation(dataset, view, warnings):
+        image = reorientation.apply(image)
+    return replace(image, warnings=tuple(warnings))
 
 
 def _no_pixels(dataset: Dataset, data: bytes) -> ImageReadError:
@@ -102,7 +102,7 @@ def preview_dicom(data: bytes) -> tuple[RawImage, tuple[int, int]] | None:
         and rows * columns >= _MIN_PREVIEWED_PIXELS
         and "ShutterShape" not in dataset  # a shutter is given in pixels of the whole image
         and is_square(pixel_aspect(dataset))
-        and not find_reorientation(dataset, read_view(dataset))[0]
+        and not find_reorientation(dataset, read_view(dataset), warnings=[])
     )
     if not is_suitable:
         return None
