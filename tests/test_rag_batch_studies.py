@@ -11,7 +11,8 @@ from support.small_batch import draw_image
 
 from encoders.images.image_info import ImageInfo
 from rag.batch.grouping import group_images, pseudonym
-from rag.batch.inputs import BatchStudy, ListedImage, list_images
+from rag.batch.inputs import BatchStudy, list_images
+from rag.batch.manifests import ListedImage
 from rag.batch.output import open_output
 
 

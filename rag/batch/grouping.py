@@ -25,7 +25,8 @@ from encoders.base import View
 from encoders.images.image_info import ImageFormat, ImageInfo
 from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
-from rag.batch.inputs import IMAGE_SUFFIXES, BatchStudy, ListedImage
+from rag.batch.inputs import IMAGE_SUFFIXES, BatchStudy
+from rag.batch.manifests import ListedImage
 from rag.index.ids import Exclusions
 from rag.priors import NO_PRIOR, Prior, newest_before
 from rag.screening.header import screen_header

@@ -5,45 +5,19 @@ Owns which files count as images and what the output calls them. Reads only thei
 """
 
 import os
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from encoders.images.image_info import ImageFormat, image_format
+from rag.batch.manifests import ListedImage, Listing, read_list
 from rag.errors import UsageError
-from rag.priors import NO_PRIOR, Prior
 from rag.study import Study
 
 IMAGE_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg"})
 """A file with one of these that is not an image fails, instead of being skipped."""
 
 _LIST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".json"})
-
-
-@dataclass(frozen=True, slots=True)
-class ListedImage:
-    """One image of an input. All but the path and name come from a list, if there is one.
-
-    Attributes:
-        path: the file.
-        name: used in predictions: the path within the input, with slashes.
-        study_id: empty if the header decides.
-        frontal: None if not stated.
-        indication: why it was taken.
-        patient_id: this patient's reports are never retrieved.
-        chosen: this is the image to report from.
-        prior: the patient's earlier study: files, report text, date.
-    """
-
-    path: Path
-    name: str
-    study_id: str = ""
-    frontal: bool | None = None
-    indication: str = ""
-    patient_id: str = ""
-    chosen: bool = False
-    prior: Prior = NO_PRIOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +33,6 @@ class BatchStudy(Study):
     other_views: tuple[Path, ...] = ()
     unused: tuple[Path, ...] = ()
     rejected: tuple[Path, ...] = ()
-
-
-@dataclass(slots=True)
-class Listing:
-    """The images of an input.
-
-    Attributes:
-        images: in a fixed order.
-        skipped: other files, counted by kind ("no image", "hidden").
-        problems: what could not be read, one sentence each.
-    """
-
-    images: list[ListedImage] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-    problems: list[str] = field(default_factory=list)
 
 
 def list_images(
@@ -94,8 +53,6 @@ def list_images(
     if not source.is_file():
         raise UsageError(f"there is no file or folder {source}")
     if source.suffix.lower() in _LIST_SUFFIXES:
-        from rag.batch.manifests import read_list  # noqa: PLC0415 - it imports `Listing`
-
         return read_list(source, root=root or source.parent)
     if source.name.upper().startswith("DICOMDIR"):
         return _dicomdir(source)

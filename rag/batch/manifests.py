@@ -13,6 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,8 @@ from encoders.images.image_info import is_frontal
 from encoders.json_text import parse_strict
 from encoders.tabular import TableError, is_missing, is_table, parse_id, printable, read_table
 from rag.atomic_io import explain_disk_errors, write_text_atomic
-from rag.batch.inputs import ListedImage, Listing
 from rag.errors import UsageError
-from rag.priors import Prior
+from rag.priors import NO_PRIOR, Prior
 from rag.schema import Section, Status
 
 _MAX_SHOWN = 20  # wrong lines that are named
@@ -31,6 +31,46 @@ _MAX_ID_CHARS = 200
 _MAX_TEXT_CHARS = 10_000
 _IMAGE_COLUMNS = ("image", "image_path")
 _VIEW_COLUMNS = ("view", "views", "frontal_lateral")
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """One image of an input. All but the path and name come from a list, if there is one.
+
+    Attributes:
+        path: the file.
+        name: used in predictions: the path within the input, with slashes.
+        study_id: empty if the header decides.
+        frontal: None if not stated.
+        indication: why it was taken.
+        patient_id: this patient's reports are never retrieved.
+        chosen: this is the image to report from.
+        prior: the patient's earlier study: files, report text, date.
+    """
+
+    path: Path
+    name: str
+    study_id: str = ""
+    frontal: bool | None = None
+    indication: str = ""
+    patient_id: str = ""
+    chosen: bool = False
+    prior: Prior = NO_PRIOR
+
+
+@dataclass(slots=True)
+class Listing:
+    """The images of an input.
+
+    Attributes:
+        images: in a fixed order.
+        skipped: other files, counted by kind ("no image", "hidden").
+        problems: what could not be read, one sentence each.
+    """
+
+    images: list[ListedImage] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
 
 
 class _ListRowError(ValueError):
