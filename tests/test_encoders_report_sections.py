@@ -1,10 +1,10 @@
-"""Headings as people write them: none is missed, and none within the findings ends them."""
+"""Headings in all their styles are found; those within the findings do not end them."""
 
 import pytest
 
 from encoders.report_sections import Sections, parse_sections
 
-WANTED = Sections("Lungs are clear.", "Normal film.", "Fever.", "")
+EXPECTED = Sections("Lungs are clear.", "Normal film.", "Fever.", "")
 
 
 @pytest.mark.parametrize(
@@ -53,18 +53,18 @@ WANTED = Sections("Lungs are clear.", "Normal film.", "Fever.", "")
         "IMPRESSION: Normal film.",
     ],
 )
-def test_the_same_sections_in_every_dress(text: str) -> None:
-    assert parse_sections(text) == WANTED
+def test_heading_styles(text: str) -> None:
+    assert parse_sections(text) == EXPECTED
 
 
 @pytest.mark.parametrize("title", ["CHEST, TWO VIEWS", "PORTABLE CHEST:", "Two views of the chest"])
 @pytest.mark.parametrize("gap", ["\n", "\n\n"])
-def test_a_title_is_no_findings_heading(title: str, gap: str) -> None:
+def test_a_title_is_not_a_findings_heading(title: str, gap: str) -> None:
     text = f"{title}\nHISTORY: Fever.{gap}Lungs are clear. No effusion."
     assert parse_sections(text) == Sections("Lungs are clear. No effusion.", "", "Fever.", "")
 
 
-def test_capitals_without_full_stops() -> None:
+def test_capital_headings_without_full_stops() -> None:
     sections = parse_sections("INDICATION: Fever FINDINGS: Lungs clear IMPRESSION: Normal film")
     assert sections == Sections("Lungs clear", "Normal film", "Fever", "")
 
@@ -118,25 +118,25 @@ def test_a_heading_word_within_the_findings_does_not_end_them(
         "***** Addendum *****\n",
     ],
 )
-def test_addenda_and_second_impressions_are_read_last(heading: str) -> None:
+def test_addenda_and_second_impressions_come_last(heading: str) -> None:
     report = "FINDINGS: Clear.\n\nIMPRESSION: Normal.\n\n"
     sections = parse_sections(f"{report}{heading} There is a fracture.\n--- END OF REPORT ---\n")
     assert sections.findings == "Clear."
     assert sections.impression == "Normal.\n\nThere is a fracture."
 
 
-def test_an_addendum_that_stands_first_is_read_last() -> None:
+def test_a_leading_addendum_comes_last() -> None:
     text = "ADDENDUM: There is a fracture.\n\nFINDINGS: Clear.\nIMPRESSION: Normal.\n"
     assert parse_sections(text).impression == "Normal.\n\nThere is a fracture."
     text = "ADDENDUM: There is a fracture.\nFINAL REPORT\nFINDINGS: Clear.\nIMPRESSION: Normal.\n"
     assert parse_sections(text).impression == "Normal.\n\nThere is a fracture."
 
 
-def test_a_preliminary_reading_is_passed_over() -> None:
+def test_a_wet_read_is_ignored() -> None:
     text = "IMPRESSION:\n1. Clear.\n\nWET READ: Clear.\nIMPRESSION: Fracture, corrected.\n"
     assert parse_sections(text).impression == "1. Clear.\n\nFracture, corrected."
 
 
 @pytest.mark.parametrize("text", ["see FINDINGS: above", "The findings: a mass", "no impression"])
-def test_a_word_within_a_sentence_is_no_heading(text: str) -> None:
+def test_a_word_within_a_sentence_is_not_a_heading(text: str) -> None:
     assert parse_sections(text) == Sections(findings=text)

@@ -1,4 +1,4 @@
-"""Two sentences of one text that cannot both be true are found, and others are left alone."""
+"""Contradicting sentences of one text are found, and no others."""
 
 import pytest
 
@@ -22,9 +22,7 @@ from rag.grounding.claims import contradictions
         (("",), ()),
     ],
 )
-def test_only_what_cannot_both_be_true(
-    sentences: tuple[str, ...], expected: tuple[tuple[int, int], ...]
-) -> None:
+def test_contradictions(sentences: tuple[str, ...], expected: tuple[tuple[int, int], ...]) -> None:
     assert contradictions(sentences) == expected
     swapped = contradictions(sentences[::-1])
     last = len(sentences) - 1

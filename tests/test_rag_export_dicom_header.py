@@ -1,4 +1,4 @@
-"""Images whose headers are readable, and would make no valid report as they are."""
+"""Reports of images whose headers have invalid values."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +46,7 @@ __all__ = ["image"]  # a fixture
         ),
     ],
 )
-def test_a_value_that_dicom_forbids_is_left_empty_and_noted(
+def test_invalid_header_values_are_left_empty_with_a_note(
     tmp_path: Path, stored: dict[str, bytes], expected: dict[str, object]
 ) -> None:
     path = odd_image(tmp_path / "odd.dcm", **stored)
@@ -60,7 +60,7 @@ def test_a_value_that_dicom_forbids_is_left_empty_and_noted(
     assert not any(word in "".join(notes) for word in ("1999", "female", "AAAA", "12\\34"))
 
 
-def test_a_name_in_escape_sequences_arrives_in_unicode(tmp_path: Path) -> None:
+def test_names_in_escape_sequences_are_decoded(tmp_path: Path) -> None:
     path = tmp_path / "jis.dcm"
     japanese = ["", "ISO 2022 IR 87"]  # as modalities declare it: the first value is empty
     name = "Sato^Hana=佐藤^花"
@@ -80,7 +80,7 @@ def test_a_name_in_escape_sequences_arrives_in_unicode(tmp_path: Path) -> None:
         ("محمد علي", "علي^محمد"),
     ],
 )
-def test_a_signer_keeps_their_name_in_any_script(
+def test_signers_in_any_script_become_person_names(
     image: Path, tmp_path: Path, name: str, written: str
 ) -> None:
     header = pydicom.dcmread(image)
@@ -96,19 +96,23 @@ def test_a_signer_keeps_their_name_in_any_script(
     assert text in texts(document)
 
 
-def test_a_image_without_its_preamble_is_an_image(image: Path, tmp_path: Path) -> None:
+def test_an_image_without_a_preamble_is_read(image: Path, tmp_path: Path) -> None:
     (tmp_path / "bare.dcm").write_bytes(image.read_bytes()[132:])
     assert read(draft(), tmp_path / "bare.dcm").PatientID == "4711"
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", bytes(128) + b"DICM\xff\xff"])
-def test_what_no_report_can_be_of_is_one_kind_of_error(tmp_path: Path, content: bytes) -> None:
+def test_files_that_are_not_dicom_raise_a_structured_report_error(
+    tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(StructuredReportError):
         as_document(draft(), "dicom", image=tmp_path / "a")
 
 
-def test_whatever_fails_is_that_kind_of_error(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_errors_become_a_structured_report_error_without_header_values(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise ValueError("Doe^John is not valid")
 

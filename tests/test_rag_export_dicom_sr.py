@@ -1,4 +1,4 @@
-"""The DICOM report: read by pydicom and dsrdump, judged by dciodvfy and dicom-validator."""
+"""The DICOM report: read by pydicom and dsrdump, validated by dciodvfy and dicom-validator."""
 
 import logging
 import shutil
@@ -78,7 +78,7 @@ def sections(document: Dataset) -> dict[str, Dataset]:
     }
 
 
-def test_a_draft_is_partial_and_unverified_and_says_so(image: Path) -> None:
+def test_a_draft_is_partial_unverified_and_marked(image: Path) -> None:
     document = read(draft(), image)
     assert document.SOPClassUID == pydicom.uid.ComprehensiveSRStorage
     assert (document.CompletionFlag, document.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
@@ -86,7 +86,7 @@ def test_a_draft_is_partial_and_unverified_and_says_so(image: Path) -> None:
     assert any(NOTICE in text for text in texts(document))
 
 
-def test_a_signed_report_is_complete_verified_and_names_who_and_when(image: Path) -> None:
+def test_a_signed_report_is_complete_verified_and_names_signer_and_time(image: Path) -> None:
     document = read(signed(), image)
     assert (document.CompletionFlag, document.VerificationFlag) == ("COMPLETE", "VERIFIED")
     (observer,) = document.VerifyingObserverSequence
@@ -96,7 +96,7 @@ def test_a_signed_report_is_complete_verified_and_names_who_and_when(image: Path
     assert any("A drain was removed." in text for text in texts(document))
 
 
-def test_it_is_filed_with_its_image(image: Path) -> None:
+def test_a_report_belongs_to_the_study_of_its_image(image: Path) -> None:
     header, document = pydicom.dcmread(image, stop_before_pixels=True), read(draft(), image)
     for name in ("StudyInstanceUID", "PatientID", "PatientName"):
         assert document[name].value == header[name].value
@@ -106,7 +106,7 @@ def test_it_is_filed_with_its_image(image: Path) -> None:
     assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == header.SOPInstanceUID
 
 
-def test_sentences_come_back_with_what_they_rest_on(image: Path) -> None:
+def test_sentences_have_their_evidence(image: Path) -> None:
     found = sections(read(draft(), image))
     findings = [item.TextValue for item in found["59776-5"].ContentSequence]
     assert findings == ["The heart is enlarged.", "Lungs < clear."]
@@ -117,7 +117,7 @@ def test_sentences_come_back_with_what_they_rest_on(image: Path) -> None:
     assert "report R1 " in impression.ContentSequence[1].TextValue
 
 
-def test_a_draft_carries_what_the_image_says_of_each_sentence_until_it_is_signed(
+def test_image_marks_are_in_drafts_only(
     image: Path,
 ) -> None:
     doubted = replace(PREDICTION, predicted=PredictedFindings({"Cardiomegaly": 0.04}))
@@ -139,7 +139,7 @@ def test_device_and_person_are_observers(image: Path) -> None:
     assert observers(read(signed(), image)) == ["121007", "121006"]
 
 
-def test_dcmtk_reads_it_without_complaint(image: Path, tmp_path: Path) -> None:
+def test_dsrdump_reports_no_error(image: Path, tmp_path: Path) -> None:
     dsrdump = shutil.which("dsrdump")
     assert dsrdump, "dcmtk is not installed; `make test` installs or names it"
     for number, what in enumerate((draft(), signed())):
@@ -148,12 +148,12 @@ def test_dcmtk_reads_it_without_complaint(image: Path, tmp_path: Path) -> None:
         run = subprocess.run([dsrdump, path], capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
         complaints = [line for line in run.stderr.splitlines() if line[:2] in ("E:", "W:")]
-        # of UTF-8 itself, which dcmtk reads but whose letters it does not count
+        # dcmtk reads UTF-8 but does not check its lengths
         assert [c for c in complaints if "VR checker does not support" not in c] == []
         assert "The heart is enlarged." in run.stdout
 
 
-def test_a_image_without_a_study_is_refused_with_the_tag(image: Path, tmp_path: Path) -> None:
+def test_an_image_without_study_uid_is_refused(image: Path, tmp_path: Path) -> None:
     header = pydicom.dcmread(image)
     del header.StudyInstanceUID
     path = tmp_path / "no-study.dcm"
@@ -162,12 +162,12 @@ def test_a_image_without_a_study_is_refused_with_the_tag(image: Path, tmp_path: 
         as_document(draft(), "dicom", image=path)
 
 
-def test_the_fewest_words_make_a_document(image: Path) -> None:
+def test_a_draft_without_evidence_makes_a_document(image: Path) -> None:
     no_hits = replace(PREDICTION, draft=Draft((DraftSentence("Clear.", ()),), ()), hits=())
     assert "Clear." in texts(read(Export.from_prediction(no_hits), image))
 
 
-def test_a_validator_of_the_standard_finds_no_error(image: Path, tmp_path: Path) -> None:
+def test_dciodvfy_reports_no_error(image: Path, tmp_path: Path) -> None:
     dciodvfy = shutil.which("dciodvfy")
     assert dciodvfy, "dicom3tools is not installed; `make test` installs or names it"
     empty = odd_image(tmp_path / "empty.dcm", PatientID=b"", StudyDate=b"", PatientName=b"")
@@ -180,7 +180,7 @@ def test_a_validator_of_the_standard_finds_no_error(image: Path, tmp_path: Path)
         assert [line for line in said.splitlines() if line.startswith("Error")] == []
 
 
-def test_dicom_validator_finds_no_error_in_any_module(image: Path, tmp_path: Path) -> None:
+def test_dicom_validator_reports_no_error(image: Path, tmp_path: Path) -> None:
     info = DicomInfo(*tables())
     empty = odd_image(tmp_path / "empty.dcm", PatientID=b"", StudyDate=b"", PatientName=b"")
     for number, (what, of) in enumerate(product((draft(), signed()), (image, empty))):
@@ -189,7 +189,7 @@ def test_dicom_validator_finds_no_error_in_any_module(image: Path, tmp_path: Pat
         (found,) = DicomFileValidator(info, log_level=logging.CRITICAL).validate(path).values()
         assert found.status is Validity.Passed, found.module_errors
     document = pydicom.dcmread(path)
-    document.VerifyingObserverSequence[0].VerifyingOrganization = ""  # and it finds those that are
+    document.VerifyingObserverSequence[0].VerifyingOrganization = ""  # now invalid
     document.save_as(path)
     (found,) = DicomFileValidator(info, log_level=logging.CRITICAL).validate(path).values()
     assert found.status is Validity.Failed

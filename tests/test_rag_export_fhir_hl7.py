@@ -1,4 +1,4 @@
-"""FHIR and HL7 v2: what was written, as other parsers than the writers' own read it."""
+"""FHIR and HL7 v2 exports, read by independent parsers."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ def signed_only() -> Export:
 
 
 def bundle(what: Export, image: Path) -> dict[str, list[Any]]:
-    """The resources by their type; fhirclient checks them against FHIR 4.0.1's own definitions."""
+    """The resources by type; fhirclient validates them against FHIR 4.0.1."""
     found: dict[str, list[Any]] = {}
     for entry in Bundle(json.loads(as_document(what, "fhir", image=image))).entry:
         found.setdefault(entry.resource.resource_type, []).append(entry.resource)
@@ -50,7 +50,7 @@ def text(parsed: Any, field: Any) -> str:
     ],
     ids=["draft", "signed", "addendum"],
 )
-def test_the_status_is_the_reviews(
+def test_status_follows_the_review(
     image: Path, what: Export, fhir: tuple[str, str], v2: tuple[str, str]
 ) -> None:
     found = bundle(what, image)
@@ -60,7 +60,7 @@ def test_the_status_is_the_reviews(
     assert (text(parsed, parsed["OBR"][0][25]), text(parsed, parsed["OBX"][1][11])) == v2
 
 
-def test_a_draft_says_so_in_every_resource_and_first_of_all(image: Path) -> None:
+def test_drafts_are_marked_in_every_resource_and_in_the_first_obx(image: Path) -> None:
     for resources in bundle(draft(), image).values():
         for resource in resources:
             assert [tag.display for tag in resource.meta.tag] == [NOTICE]
@@ -71,7 +71,7 @@ def test_a_draft_says_so_in_every_resource_and_first_of_all(image: Path) -> None
     assert not [each for each in after if NOTICE in each]
 
 
-def test_patient_study_and_signer_are_named_as_in_the_header(image: Path) -> None:
+def test_patient_study_and_signer_are_those_of_the_header(image: Path) -> None:
     found = bundle(signed(), image)
     (patient,), (study,) = found["Patient"], found["ImagingStudy"]
     assert (patient.identifier[0].value, patient.name[0].family) == ("4711", "Doe")
@@ -89,7 +89,7 @@ def test_patient_study_and_signer_are_named_as_in_the_header(image: Path) -> Non
     assert text(parsed, parsed["OBR"][0][32]) == "&Roe, Jané"
 
 
-def test_a_sentence_carries_its_reports_and_what_the_image_says(image: Path) -> None:
+def test_sentences_have_citations_and_image_marks(image: Path) -> None:
     doubted = replace(PREDICTION, predicted=PredictedFindings({"Cardiomegaly": 0.04}))
     mark = "image: unlikely (Cardiomegaly 0.04)"
     first = bundle(Export.from_prediction(doubted), image)["Observation"][0]
@@ -101,7 +101,7 @@ def test_a_sentence_carries_its_reports_and_what_the_image_says(image: Path) -> 
     assert mark in [text(parsed, note[3]) for note in parsed["NTE"]]
 
 
-def test_no_text_breaks_a_message(image: Path, tmp_path: Path) -> None:
+def test_delimiters_in_text_are_escaped(image: Path, tmp_path: Path) -> None:
     odd = r"Opacity |1^2~3&4\5 < 6 µm."
     what = Export.from_prediction(replace(PREDICTION, draft=Draft((DraftSentence(odd, ()),), ())))
     assert bundle(what, image)["Observation"][0].valueString == odd
@@ -113,7 +113,7 @@ def test_no_text_breaks_a_message(image: Path, tmp_path: Path) -> None:
     assert bundle(what, nobody)["Patient"][0].name is None
 
 
-def test_the_final_report_is_the_next_version_of_the_preliminary_one(image: Path) -> None:
+def test_final_and_preliminary_report_have_the_same_identifier(image: Path) -> None:
     reports = [
         bundle(replace(what, draft_id="d1"), image)["DiagnosticReport"][0]
         for what in (draft(), signed())

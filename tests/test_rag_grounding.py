@@ -1,4 +1,4 @@
-"""The checker against pairs written by hand; see docs/grounding.md for how they came to be."""
+"""The checker on hand-written pairs, which docs/grounding.md describes."""
 
 import json
 from collections import Counter
@@ -64,7 +64,7 @@ def test_golden_pairs(split: str, agreement: float) -> None:
 
 
 @pytest.mark.parametrize("split", ["dev", "held-out"])
-def test_the_reason_is_named(split: str) -> None:
+def test_reasons_of_golden_pairs(split: str) -> None:
     explained = [(pair, found) for pair, found in verdicts(split) if "reason" in pair]
     named = [
         pair["reason"] in {issue.reason.value for issue in found.issues}
@@ -73,7 +73,7 @@ def test_the_reason_is_named(split: str) -> None:
     assert sum(named) / len(named) >= 0.9
 
 
-def test_a_verbatim_copy_is_supported_with_its_place() -> None:
+def test_a_verbatim_copy_is_supported_by_its_sentence() -> None:
     evidence = hit("R1", "No effusion.", "1. Unusual Zebra sign.  2. Heart is normal.")
     found = check_draft(draft("unusual  zebra sign", "R1"), [evidence]).sentences[0]
     assert found.verdict is Verdict.SUPPORTED
@@ -83,7 +83,7 @@ def test_a_verbatim_copy_is_supported_with_its_place() -> None:
     assert evidence.record.sentence(support.span).startswith("1. Unusual Zebra sign.")
 
 
-def test_a_verbatim_copy_still_may_not_invent_a_prior_or_hide_a_word() -> None:
+def test_a_verbatim_copy_may_not_mention_a_prior_or_a_placeholder() -> None:
     found = check("Effusion is unchanged.", "Effusion is unchanged.")
     assert (found.verdict, found.issues[0].reason) == (Verdict.PARTLY, Reason.PRIOR)
     assert found.sentence.text[found.issues[0].start : found.issues[0].end] == "unchanged"
@@ -103,7 +103,7 @@ def test_sources() -> None:
     assert {support.report_id for support in idle.support} == {"R1"}
 
 
-def test_two_reports_may_carry_one_sentence_together() -> None:
+def test_two_reports_may_support_one_sentence_together() -> None:
     hits = [
         hit("R1", "There is a small left effusion."),
         hit("R2", "The heart is enlarged."),
@@ -113,7 +113,7 @@ def test_two_reports_may_carry_one_sentence_together() -> None:
     assert check_draft(draft(text, "R1", "R2"), hits).sentences[0].verdict is Verdict.SUPPORTED
 
 
-def test_a_cited_report_that_denies_is_a_contradiction_an_uncited_one_is_a_vote() -> None:
+def test_only_cited_reports_contradict_others_vote() -> None:
     hits = [hit("R1", "There is a left effusion."), hit("R2", "No effusion.")]
     hits.append(hit("R3", "Possible effusion."))
     cited = check_draft(draft("Left effusion is present.", "R1", "R2"), hits)
@@ -138,7 +138,7 @@ def test_a_cited_report_that_denies_is_a_contradiction_an_uncited_one_is_a_vote(
         ("No effusion is seen.", "There is no effusion.", 0.95, Verdict.CONTRADICTED_BY_IMAGE),
         ("No effusion is seen.", "There is no effusion.", 0.5, Verdict.SUPPORTED),
         ("Possible effusion.", "There is a possible effusion.", 0.001, Verdict.SUPPORTED),
-        # what the evidence denies is a contradiction by evidence first
+        # a contradiction by evidence takes precedence
         ("Effusion is seen.", "No effusion.", 0.001, Verdict.CONTRADICTED),
     ],
 )
@@ -147,7 +147,7 @@ def test_image_labels(text: str, evidence: str, probability: float, verdict: Ver
     assert check(text, evidence, image_labels=labels).verdict is verdict
 
 
-def test_a_prior_must_speak_of_the_same_thing() -> None:
+def test_a_prior_must_mention_the_same_finding() -> None:
     evidence = "Small left effusion. Heart is enlarged."
     text = "Small left effusion, unchanged."
     assert check(text, evidence, prior="Small left effusion.").verdict is Verdict.SUPPORTED
@@ -168,7 +168,7 @@ THINGS = st.sampled_from(["effusion", "pneumothorax", "opacity", "nodule", "pleu
 
 
 @given(SIZES, SIDES, THINGS)
-def test_turned_round_in_any_way_is_never_supported(size: str, side: str, thing: str) -> None:
+def test_altered_statements_are_contradicted(size: str, side: str, thing: str) -> None:
     evidence = f"There is a {size} {side} {thing}."
     other_side = "right" if side == "left" else "left"
     other_size = "large" if size == "small" else "small"
@@ -215,7 +215,7 @@ def test_any_text_gets_a_verdict(text: str, evidence: str) -> None:
         ("The patient is intubated.", "Interval extubation.", "contradicted by evidence"),
     ],
 )
-def test_what_makes_a_finding_another_one(sentence: str, evidence: str, verdict: str) -> None:
+def test_modifiers_of_findings(sentence: str, evidence: str, verdict: str) -> None:
     record = with_sentences(ReportRecord("R1", "S1", "P1", findings=evidence))
     draft = Draft((DraftSentence(sentence, ("R1",)),))
     (found,) = check_draft(draft, [Hit(record, 0.9)]).sentences

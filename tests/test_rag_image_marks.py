@@ -1,4 +1,4 @@
-"""What the image says of a sentence, and what is worth a look below the threshold."""
+"""Image marks of sentences, and hints about findings below the threshold."""
 
 import pytest
 
@@ -20,7 +20,7 @@ PREDICTED = PredictedFindings(
     [
         ("The heart is enlarged.", ImageVerdict.LIKELY),
         ("The heart is normal in size.", ImageVerdict.UNLIKELY),
-        ("There is a scar at the left base.", ImageVerdict.POSSIBLE),  # as its label is
+        ("There is a scar at the left base.", ImageVerdict.POSSIBLE),  # by its label
         ("There is a pleural effusion.", ImageVerdict.UNLIKELY),
         ("No pleural effusion.", ImageVerdict.LIKELY),
         ("No fracture.", ImageVerdict.NOT_ASSESSABLE),
@@ -28,13 +28,11 @@ PREDICTED = PredictedFindings(
         ("The trachea is midline.", ImageVerdict.NOT_ASSESSABLE),
     ],
 )
-def test_a_sentence_is_as_likely_as_the_least_likely_thing_it_says(
-    sentence: str, verdict: ImageVerdict
-) -> None:
+def test_the_least_likely_statement_decides_the_mark(sentence: str, verdict: ImageVerdict) -> None:
     assert image_mark(sentence, PREDICTED).verdict is verdict
 
 
-def test_what_is_worth_a_look_is_worded_as_most_reports_word_it() -> None:
+def test_hints_use_the_commonest_wording() -> None:
     texts = ["There is a left pleural effusion.", *["Small effusions."] * 2, "The heart is large."]
     records = [ReportRecord(f"R{n}", f"S{n}", f"P{n}", text, "") for n, text in enumerate(texts)]
     pool = [Hit(with_sentences(record), 0.5) for record in records]

@@ -1,4 +1,4 @@
-"""The labeller against sentences written by hand; see docs/grounding.md for how they came to be."""
+"""The labeller on hand-written sentences, which docs/grounding.md describes."""
 
 import json
 import time
@@ -27,7 +27,7 @@ def labelled(text: str) -> dict[str, str]:
 def test_golden_sentences(split: str) -> None:
     cases = [case for case in CASES if case["split"] == split]
     wrong = [case["text"] for case in cases if labelled(case["text"]) != case["labels"]]
-    # Only the held-out half is a measurement; the others were used to find faults.
+    # Only the held-out half measures; the others were used in development.
     floor = 0.95 if split == "held-out" else 1.0
     assert len(cases) >= 180
     assert 1 - len(wrong) / len(cases) >= floor, wrong if split != "held-out" else len(wrong)
@@ -51,7 +51,7 @@ def test_golden_set_is_broad() -> None:
         # positive wins over uncertain, uncertain over negative
         ("No effusion. Possible effusion.", {"Pleural Effusion": "uncertain"}),
         ("Possible effusion. Effusion.", {"Pleural Effusion": "positive"}),
-        # "stable" says least
+        # "stable" yields to other statements
         (
             "Heart size is normal. Heart size is stable.",
             {"No Finding": "positive", "Cardiomegaly": "negative"},
@@ -62,7 +62,7 @@ def test_whole_text(text: str, expected: dict[str, str]) -> None:
     assert labelled(text) == expected
 
 
-def test_sections_that_do_not_describe_the_film_are_not_read() -> None:
+def test_sections_that_do_not_describe_the_image_are_ignored() -> None:
     text = "INDICATION: Pneumothorax?\nCOMPARISON: CT with effusion.\nFINDINGS: Clear lungs."
     read = blank_non_image_sections(text)
     assert len(read) == len(text)
@@ -70,7 +70,7 @@ def test_sections_that_do_not_describe_the_film_are_not_read() -> None:
     assert labelled(text) == {"No Finding": "positive"}
 
 
-def test_severity_does_not_turn_polarity() -> None:
+def test_severity_does_not_change_polarity() -> None:
     for size in ("trace", "small", "moderate", "large", "massive", "significant"):
         assert labelled(f"There is a {size} effusion.")["Pleural Effusion"] == "positive"
         assert labelled(f"No {size} effusion.")["Pleural Effusion"] == "negative"
@@ -112,7 +112,7 @@ THINGS = {
 
 
 @pytest.mark.parametrize("case", TEMPLATES, ids=lambda case: case["template"])
-def test_every_finding_behaves_alike(case: dict[str, str]) -> None:
+def test_templates_with_every_finding(case: dict[str, str]) -> None:
     for thing, label in THINGS[case["kind"]].items():
         other = "pneumothorax" if "effusion" in thing else "effusion"
         text = case["template"].format(it=thing, other=other)
@@ -121,7 +121,7 @@ def test_every_finding_behaves_alike(case: dict[str, str]) -> None:
 
 
 @given(st.text(max_size=300))
-def test_any_text_is_read(text: str) -> None:
+def test_any_text_can_be_labelled(text: str) -> None:
     for label, polarity in label_text(text).items():
         assert label in LABELS
         assert isinstance(polarity, Polarity)
@@ -135,7 +135,7 @@ VOCABULARY = st.sampled_from([*CUES.split(","), ","])
 
 
 @given(st.lists(VOCABULARY, max_size=40))
-def test_any_order_of_cue_words_is_read(words: list[str]) -> None:
+def test_any_order_of_cue_words_can_be_labelled(words: list[str]) -> None:
     text = " ".join(words)
     labels = label_text(text)
     assert label_text(text.upper()) == labels
@@ -143,7 +143,7 @@ def test_any_order_of_cue_words_is_read(words: list[str]) -> None:
 
 
 @given(st.lists(st.sampled_from([case["text"] for case in CASES]), min_size=1, max_size=4))
-def test_a_text_is_no_more_than_its_sentences(texts: list[str]) -> None:
+def test_labels_of_a_text_are_those_of_its_sentences(texts: list[str]) -> None:
     together = label_text("\n\n".join(texts))
     apart = [label_text(text) for text in texts]
     if any("stable" in text.lower() or ":" in text for text in texts):
@@ -155,7 +155,7 @@ def test_a_text_is_no_more_than_its_sentences(texts: list[str]) -> None:
 
 
 def test_speed() -> None:
-    """More than 1000 reports a second when nothing else runs; a tenth of it is asked of CI."""
+    """An idle machine labels more than 1000 reports a second; a tenth must do here."""
     report = (
         "Heart size is normal. No effusion or pneumothorax. Left basilar opacity may represent "
     )

@@ -1,9 +1,9 @@
-"""The labeller against the kinds of sentence that made other public tools label wrongly.
+"""The labeller on kinds of sentences that other public tools label wrongly.
 
-Sentences of each kind, and near misses where its rule must not fire, were written by hand before
-the rules were changed and split in halves by a hash; the errors of the held-out half were never
-looked at. The split "public-later" was written after that in parts, each scored once before its
-faults were mended; of the last part it holds what was read wrongly at first. See docs/grounding.md.
+Sentences of each kind, and counterexamples, were written by hand before the rules were changed and
+split in halves by a hash; the errors of the held-out half were never looked at. The split
+"public-later" was written afterwards in parts, each scored once before its errors were corrected;
+of the last part it has the sentences that were labelled wrongly at first. See docs/grounding.md.
 """
 
 import json
@@ -32,20 +32,20 @@ def wrong(split: str, kind: str) -> tuple[list[str], int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_that_was_looked_at_is_read_right(kind: str) -> None:
+def test_development_sentences(kind: str) -> None:
     for split in ("public-dev", "public-later"):
         faults, count = wrong(split, kind)
         assert count >= 10
         assert not faults
 
 
-def test_held_out_half() -> None:
+def test_held_out_sentences() -> None:
     faults, counts = zip(*(wrong("public-held-out", kind) for kind in KINDS), strict=True)
     assert sum(counts) >= 100
-    assert sum(map(len, faults)) / sum(counts) <= 0.05  # how many, and never which
+    assert sum(map(len, faults)) / sum(counts) <= 0.05  # does not show which
 
 
-def test_every_kind_has_sentences_where_its_rule_must_not_fire() -> None:
+def test_every_category_has_counterexamples() -> None:
     assert len({case["text"] for case in CASES}) == len(CASES)
     polarities = Counter(
         (case["category"], value) for case in CASES for value in case["labels"].values()
@@ -63,13 +63,13 @@ def test_every_kind_has_sentences_where_its_rule_must_not_fire() -> None:
         ("No left pneumothorax, but there is one on the right.", Side.RIGHT),
     ],
 )
-def test_a_pronoun_has_the_side_it_is_said_of(text: str, side: Side) -> None:
+def test_a_pronoun_has_its_own_side(text: str, side: Side) -> None:
     (found,) = (s for s in parse_sentence(text).statements if s.polarity is Polarity.POSITIVE)
     assert found.label == "Pneumothorax"
     assert found.sides == {side}
 
 
-def test_a_form_is_read_as_one_sentence_too() -> None:
+def test_forms_can_be_parsed_as_one_sentence() -> None:
     for gap in ("\n", " "):
         form = f"Pleural effusion: yes{gap}Pneumothorax: no{gap}Consolidation: no"
         found = {s.label: s.polarity for s in parse_sentence(form).statements}
@@ -88,10 +88,10 @@ def test_a_form_is_read_as_one_sentence_too() -> None:
         ("Effusion? Yes.", "Pleural Effusion", "positive"),
         ("Effusion? Heart is normal.", "Pleural Effusion", "uncertain"),
         ("There is an effusion. None of the above.", "Pleural Effusion", "positive"),
-        # a pronoun needs a finding that the sentence before denied of one side
+        # a pronoun needs an antecedent that was denied of one side
         ("No effusion. One is seen on the left.", "Pleural Effusion", "negative"),
         ("No right effusion. One lead lies on the left.", "Pleural Effusion", "negative"),
-        # an open phrase goes on after a capital
+        # an incomplete phrase continues after a capital
         ("No Swan-Ganz catheter", "Support Devices", "negative"),
         ("No effusion on the Left", "Pleural Effusion", "negative"),
         ("Pleura: no Effusion seen", "Pleural Effusion", "negative"),
@@ -108,10 +108,10 @@ def test_a_form_is_read_as_one_sentence_too() -> None:
         ("FINDINGS: Effusion, fracture: none.\nIMPRESSION: Normal.", "Fracture", "negative"),
         ("FINDINGS: None of these is seen: effusion, edema.", "Pleural Effusion", "negative"),
         ("Lungs are no longer clear: there is an opacity.", "Lung Opacity", "positive"),
-        # a ratio that is none
+        # not a cardiothoracic ratio
         ("Cardiothoracic ratio 5.", "Cardiomegaly", ABSENT),
         ("Cardiothoracic ratio less than 0.6.", "Cardiomegaly", ABSENT),
-        # an unticked box before a denial says nothing
+        # an unticked box before a negation has no effect
         ("[ ] No effusion", "Pleural Effusion", ABSENT),
         ("[ ] Heart normal [x] Heart enlarged", "Cardiomegaly", "positive"),
     ],

@@ -1,4 +1,4 @@
-"""Images that are sent again, corrected, and notes that take images out of use."""
+"""Corrected images that are sent again, and notes that reject images."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from support.dicom_files import dicom, ramp
-from support.pacs import files, image, one_receiver, send, short_uid
+from support.pacs import files, image, send, short_uid, start_receiver
 from support.rejections import note
 
 from rag.batch.grouping import group_images
@@ -31,9 +31,9 @@ def corrected(study_uid: str, instance_uid: str, **attributes: object) -> bytes:
     )
 
 
-def test_a_corrected_image_takes_the_place_of_the_first(tmp_path: Path) -> None:
+def test_a_corrected_image_replaces_the_first(tmp_path: Path) -> None:
     uid = short_uid()
-    with one_receiver(tmp_path) as receiver:
+    with start_receiver(tmp_path) as receiver:
         assert send(receiver, image(uid)) == 0
         again = corrected(uid, f"{uid}.1.1", PatientID="RIGHT-7", PatientName="Right^One")
         assert send(receiver, again) == 0
@@ -43,7 +43,7 @@ def test_a_corrected_image_takes_the_place_of_the_first(tmp_path: Path) -> None:
     assert written.PixelData == dcmread(BytesIO(again)).PixelData
 
 
-def test_an_image_that_moves_to_another_study_leaves_the_first(tmp_path: Path) -> None:
+def test_an_image_sent_for_another_study_is_moved(tmp_path: Path) -> None:
     wrong, right = short_uid(), short_uid()
     write_image(tmp_path, image(wrong), instance_uid=f"{wrong}.1.1")
     path = write_image(tmp_path, corrected(right, f"{wrong}.1.1"), instance_uid=f"{wrong}.1.1")
@@ -51,7 +51,7 @@ def test_an_image_that_moves_to_another_study_leaves_the_first(tmp_path: Path) -
     assert dcmread(path).StudyInstanceUID == right
 
 
-PUT = """
+WRITE_REPEATEDLY = """
 import sys
 from pathlib import Path
 from rag.pacs.inbox import open_inbox, write_image
@@ -62,16 +62,22 @@ for _ in range(60):
 """
 
 
-def test_two_processes_may_put_the_same_image(tmp_path: Path) -> None:
+def test_two_processes_can_write_the_same_image(tmp_path: Path) -> None:
     uid = short_uid()
     (tmp_path / "image.dcm").write_bytes(image(uid))
-    command = [sys.executable, "-c", PUT, str(tmp_path / "in"), str(tmp_path / "image.dcm")]
+    command = [
+        sys.executable,
+        "-c",
+        WRITE_REPEATEDLY,
+        str(tmp_path / "in"),
+        str(tmp_path / "image.dcm"),
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     both = [subprocess.Popen([*command, f"{uid}.1.1"], env=environment) for _ in range(2)]
     assert [process.wait(120) for process in both] == [0, 0]
 
 
-def test_a_correction_that_cannot_be_kept_leaves_the_first(tmp_path: Path) -> None:
+def test_a_failed_correction_keeps_the_first(tmp_path: Path) -> None:
     uid = short_uid()
     path = write_image(tmp_path, image(uid), instance_uid=f"{uid}.1.1")
     again = corrected(uid, f"{uid}.1.1")
@@ -82,10 +88,10 @@ def test_a_correction_that_cannot_be_kept_leaves_the_first(tmp_path: Path) -> No
     assert path.read_bytes() == image(uid)
 
 
-def test_a_rejection_note_is_taken_and_honoured(tmp_path: Path) -> None:
+def test_rejected_images_are_not_reported(tmp_path: Path) -> None:
     uid = short_uid()
     kos = note(tmp_path / "kos.dcm", f"{uid}.1.2", study=uid)
-    with one_receiver(tmp_path / "in") as receiver:
+    with start_receiver(tmp_path / "in") as receiver:
         for number in (1, 2):
             assert send(receiver, image(uid, number=number, InstanceNumber=number)) == 0
         assert send(receiver, kos.read_bytes()) == 0

@@ -1,4 +1,4 @@
-"""DICOMweb against a real Orthanc on this machine: studies come, reports go."""
+"""DICOMweb against a real Orthanc: fetching studies, storing reports."""
 
 import contextlib
 import logging
@@ -16,9 +16,9 @@ from pydicom.uid import ComprehensiveSRStorage
 from support.dicom_files import JPEG_2000_LOSSLESS
 from support.orthanc import Orthanc, needs_orthanc
 from support.pacs import (
+    assert_not_identified,
     files,
     image,
-    nobody_is_named,
     report,
     short_uid,
 )
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 
 
 @needs_orthanc
-def test_a_study_is_fetched_with_the_same_pixels_and_nobody_named(
+def test_fetched_images_have_equal_pixels_and_logs_no_identifier(
     orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uid, other = short_uid(), short_uid()
@@ -52,19 +52,17 @@ def test_a_study_is_fetched_with_the_same_pixels_and_nobody_named(
     originals = {read.pixels.tobytes() for read in map(read_image, sent)}
     assert {read_image(path).pixels.tobytes() for path in images} == originals
     syntaxes = {dcmread(path).file_meta.TransferSyntaxUID for path in images}
-    assert JPEG_2000_LOSSLESS in syntaxes  # as stored, not unpacked on the way
+    assert JPEG_2000_LOSSLESS in syntaxes  # not decompressed
     assert {path.stat().st_mode & 0o777 for path in images} == {0o600}
-    nobody_is_named(caplog.text + str(images), uid)
-    (study,), _ = group_images(list_images(tmp_path / "in").images)  # and so to `cxr-rag batch`
+    assert_not_identified(caplog.text + str(images), uid)
+    (study,), _ = group_images(list_images(tmp_path / "in").images)  # as `cxr-rag batch` does
     assert len(study.other_views) == 1
     assert fetch_study(orthanc.dicomweb, uid, tmp_path / "in") == (images, [])
     assert len(files(tmp_path / "in")) == 2
 
 
 @needs_orthanc
-def test_the_radiographs_of_today_come_into_the_worklists_folder(
-    orthanc: Orthanc, tmp_path: Path
-) -> None:
+def test_todays_radiographs_are_fetched_for_the_worklist(orthanc: Orthanc, tmp_path: Path) -> None:
     today, yesterday = date.today(), date.today() - timedelta(days=1)
     uids = [short_uid() for _ in range(3)]
     orthanc.take(image(uids[0], StudyDate=f"{today:%Y%m%d}", Modality="DX"))
@@ -81,7 +79,7 @@ def test_the_radiographs_of_today_come_into_the_worklists_folder(
 
 @needs_orthanc
 @pytest.mark.parametrize("signed", [False, True])
-def test_a_stored_report_comes_back_as_what_it_is(
+def test_a_stored_report_is_unchanged(
     orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture, signed: bool
 ) -> None:
     uid = short_uid()
@@ -94,7 +92,7 @@ def test_a_stored_report_comes_back_as_what_it_is(
 
     expected = ("COMPLETE", "VERIFIED") if signed else ("PARTIAL", "UNVERIFIED")
     assert stored == expected
-    nobody_is_named(caplog.text, uid)
+    assert_not_identified(caplog.text, uid)
     ids = orthanc.ask(
         "/tools/find", {"Level": "Instance", "Query": {"Modality": "SR", "StudyInstanceUID": uid}}
     )
@@ -107,7 +105,7 @@ def test_a_stored_report_comes_back_as_what_it_is(
     second_reader = shutil.which("dsrdump")
     assert second_reader, "dcmtk is not installed; `make test` installs or names it"
     subprocess.run([second_reader, tmp_path / "back.dcm"], check=True, capture_output=True)
-    # the report lies beside the image, and is no image to fetch
+    # the report in the same study is not fetched
     images, problems = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
     assert (len(images), problems) == (1, [])
 
@@ -121,7 +119,7 @@ def test_the_commands_fetch_and_store(orthanc: Orthanc, tmp_path: Path) -> None:
     )
     assert run.exit_code == 0
     assert run.output.startswith("1 images in ")
-    nobody_is_named(run.output, uid)
+    assert_not_identified(run.output, uid)
     (fetched,) = (tmp_path / "in").rglob("*.dcm")
     path = report(tmp_path / "sr.dcm", image=fetched)
     run = CliRunner().invoke(app, ["dicomweb", "store", orthanc.dicomweb, str(path)])
@@ -129,7 +127,7 @@ def test_the_commands_fetch_and_store(orthanc: Orthanc, tmp_path: Path) -> None:
 
 
 @needs_orthanc
-def test_a_study_that_is_not_there_is_said(orthanc: Orthanc, tmp_path: Path) -> None:
+def test_an_unknown_study_is_an_error(orthanc: Orthanc, tmp_path: Path) -> None:
     with pytest.raises(PacsError, match="no instance of this study"):
         fetch_study(orthanc.dicomweb, "1.2.3.4.5", tmp_path)
 
@@ -144,13 +142,13 @@ def test_a_study_that_is_not_there_is_said(orthanc: Orthanc, tmp_path: Path) -> 
         ("http://127.0.0.1:9/dicom-web", "../../etc", "not a valid UID"),
     ],
 )
-def test_where_nothing_may_be_asked(tmp_path: Path, url: str, uid: str, words: str) -> None:
+def test_unsafe_urls_and_uids_are_refused(tmp_path: Path, url: str, uid: str, words: str) -> None:
     with pytest.raises(PacsError, match=words) as told:
         fetch_study(url, uid, tmp_path)
     assert "secret" not in str(told.value)
 
 
-class _Hostile(BaseHTTPRequestHandler):
+class HostileServer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         moved = self.path.startswith("/moved/")
         body = bytes(0 if moved else 3_000_000)
@@ -173,20 +171,20 @@ class _Hostile(BaseHTTPRequestHandler):
         ("", "longer than 1 MB"),
     ],
 )
-def test_nobody_is_followed_elsewhere_or_listened_to_for_ever(
+def test_redirects_and_long_responses_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, words: str
 ) -> None:
     monkeypatch.setattr("rag.pacs.http.MAX_BYTES", 1 << 20)
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Hostile) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), HostileServer) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             with pytest.raises(PacsError, match=words):
                 fetch_study(f"http://127.0.0.1:{server.server_port}/{path}", "1.2", tmp_path)
         finally:
-            server.shutdown()  # or its thread spins over a closed socket until the last test
+            server.shutdown()  # or its thread spins on a closed socket
 
 
-def test_a_draft_that_says_it_is_verified_is_not_sent(tmp_path: Path) -> None:
+def test_a_report_with_inconsistent_flags_is_not_sent(tmp_path: Path) -> None:
     write_phantom_dicom(tmp_path / "image.dcm", size=256)
     path = report(tmp_path / "sr.dcm", image=tmp_path / "image.dcm")
     document = dcmread(path)
@@ -196,13 +194,13 @@ def test_a_draft_that_says_it_is_verified_is_not_sent(tmp_path: Path) -> None:
         with pytest.raises(PacsError, match="PARTIAL and UNVERIFIED"):
             store_report("http://127.0.0.1:9/dicom-web", path)
     with pytest.raises(PacsError, match="nothing else is sent"):
-        store_report("http://127.0.0.1:9/dicom-web", sr_of_a_image(tmp_path))
+        store_report("http://127.0.0.1:9/dicom-web", image_with_report_flags(tmp_path))
     with pytest.raises(PacsError, match="not a DICOM structured report"):
         store_report("http://127.0.0.1:9/dicom-web", Path(__file__))
 
 
-def sr_of_a_image(folder: Path) -> Path:
-    """An image that bears the flags of a report."""
+def image_with_report_flags(folder: Path) -> Path:
+    """An image with the flags of a report."""
     dataset = dcmread(folder / "image.dcm")
     dataset.CompletionFlag, dataset.VerificationFlag = "PARTIAL", "UNVERIFIED"
     dataset.save_as(folder / "odd.dcm")

@@ -13,7 +13,15 @@ import pytest
 from pydicom import dcmread
 from support.dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
 from support.orthanc import OUR_TITLE, Orthanc, needs_orthanc, running_orthanc
-from support.pacs import SETTINGS, files, image, nobody_is_named, one_receiver, send, short_uid
+from support.pacs import (
+    SETTINGS,
+    assert_not_identified,
+    files,
+    image,
+    send,
+    short_uid,
+    start_receiver,
+)
 from typer.testing import CliRunner
 
 from demo.phantom import write_phantom_dicom
@@ -76,7 +84,7 @@ def test_priors_are_earlier_chest_images_of_the_same_patient(orthanc: Orthanc) -
 
 
 @pytest.mark.parametrize("wildcard", ["*", "MRN?", "A\\B", ""])
-def test_nobody_is_asked_for_with_a_wildcard(wildcard: str) -> None:
+def test_wildcards_are_refused(wildcard: str) -> None:
     with pytest.raises(PacsError, match="without wildcards"):
         find_studies(Archive("PACS", "127.0.0.1", 1), SETTINGS, patient_id=wildcard)
 
@@ -87,11 +95,11 @@ def test_nobody_is_asked_for_with_a_wildcard(wildcard: str) -> None:
         ("20260228235959", True),
         ("20260301080000", True),
         ("20260301130000", False),
-        ("20260301", False),  # of that day, nobody knows when
+        ("20260301", False),  # the same day, time unknown
         ("", False),
     ],
 )
-def test_a_prior_is_earlier(
+def test_priors_are_earlier_than_the_study(
     monkeypatch: pytest.MonkeyPatch, taken_at: str, *, earlier: bool
 ) -> None:
     current = FoundStudy("1.2", patient_id="P", taken_at="20260301120000")
@@ -101,14 +109,14 @@ def test_a_prior_is_earlier(
     assert priors == ([other] if earlier else [])
 
 
-def test_without_a_number_and_a_date_there_are_no_priors() -> None:
+def test_priors_need_patient_id_and_date() -> None:
     with pytest.raises(PacsError, match="PatientID"):
         find_priors(Archive("PACS", "127.0.0.1", 1), SETTINGS, FoundStudy("1.2"), limit=1)
 
 
 @needs_orthanc
 @pytest.mark.parametrize("how", ["get", "move"])
-def test_images_come_as_they_are_stored(
+def test_images_keep_their_transfer_syntax(
     orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     uid = short_uid()
@@ -131,13 +139,13 @@ def test_images_come_as_they_are_stored(
     assert {len(path.read_bytes()) > 2 * 64 * 64 for path in images} == {
         True,
         False,
-    }  # not unpacked
-    nobody_is_named(caplog.text, uid)
+    }  # not decompressed
+    assert_not_identified(caplog.text, uid)
 
 
 @needs_orthanc
-def test_what_lay_there_before_did_not_come(orthanc: Orthanc, tmp_path: Path) -> None:
-    uid = short_uid()  # which the archive does not have
+def test_only_images_fetched_now_are_returned(orthanc: Orthanc, tmp_path: Path) -> None:
+    uid = short_uid()  # not in the archive
     earlier = tmp_path / pseudonym(uid) / "earlier.dcm"
     earlier.parent.mkdir()
     earlier.write_bytes(image(uid))
@@ -145,9 +153,7 @@ def test_what_lay_there_before_did_not_come(orthanc: Orthanc, tmp_path: Path) ->
 
 
 @needs_orthanc
-def test_a_study_is_found_moved_drafted_and_its_report_stored(
-    orthanc: Orthanc, room: "Room", tmp_path: Path
-) -> None:
+def test_find_move_draft_and_store(orthanc: Orthanc, room: "Room", tmp_path: Path) -> None:
     write_phantom_dicom(tmp_path / "phantom.dcm", seed=1, size=256)
     phantom = dcmread(tmp_path / "phantom.dcm")
     phantom.PatientID, phantom.StudyDate = f"R{short_uid()[-8:]}", "20260301"
@@ -166,7 +172,7 @@ def test_a_study_is_found_moved_drafted_and_its_report_stored(
     (study,) = find_studies(archive, SETTINGS, study_uid=study.uid)
     assert set(study.modalities) == {"DX", "SR"}
     images, problems = fetch_images(archive, SETTINGS, [study.uid], tmp_path / "again")
-    assert (len(images), problems) == (1, [])  # the report stays where it is
+    assert (len(images), problems) == (1, [])  # the report is not fetched
 
 
 @needs_orthanc
@@ -184,7 +190,7 @@ def test_the_commands_find_and_fetch_with_priors(orthanc: Orthanc, tmp_path: Pat
         0,
         f"2 images in {out}; 1 priors",
     )
-    nobody_is_named(fetched.output.replace(out, ""), current, prior, patient)
+    assert_not_identified(fetched.output.replace(out, ""), current, prior, patient)
     with pytest.raises(PacsError, match="does not know this study"):
         CliRunner().invoke(
             app, ["dimse", "fetch", archive, short_uid(), out], catch_exceptions=False
@@ -192,12 +198,12 @@ def test_the_commands_find_and_fetch_with_priors(orthanc: Orthanc, tmp_path: Pat
 
 
 @needs_orthanc
-def test_why_an_archive_does_not_answer_is_said(orthanc: Orthanc, tmp_path: Path) -> None:
+def test_errors_of_an_archive_are_explained(orthanc: Orthanc, tmp_path: Path) -> None:
     stranger = DicomSettings(ae_title="STRANGER")
     with pytest.raises(PacsError, match="hung up"):
         find_studies(archive_of(orthanc), stranger, patient_id="1")
     with (
-        one_receiver(tmp_path / "in") as receiver,
+        start_receiver(tmp_path / "in") as receiver,
         pytest.raises(PacsError, match="it must know our AE title STRANGER"),
     ):
         find_studies(Archive("PACS", "127.0.0.1", receiver.port), stranger, patient_id="1")
@@ -207,12 +213,12 @@ def test_why_an_archive_does_not_answer_is_said(orthanc: Orthanc, tmp_path: Path
     _, problems = fetch_images(
         archive_of(orthanc), elsewhere, [uid], tmp_path, move_to=("127.0.0.1", 0)
     )
-    assert len(problems) == 1  # it sends to the port that it knows, where nobody listens
+    assert len(problems) == 1  # it sends to its configured port, where nobody listens
 
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_where_nobody_listens_is_said() -> None:
+def test_a_closed_port_is_explained() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         nobody = Archive("PACS", "127.0.0.1", silent.getsockname()[1])
     with pytest.raises(PacsError, match="nothing answers there"):
@@ -222,7 +228,7 @@ def test_where_nobody_listens_is_said() -> None:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority and what it signed for both sides; a stranger's own."""
+    """A CA with certificates for both sides, and a self-signed one."""
     folder = tmp_path_factory.mktemp("tls")
 
     def openssl(*arguments: str) -> None:
@@ -256,7 +262,7 @@ def encrypted(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @needs_orthanc
 @pytest.mark.parametrize("how", ["get", "move"])
-def test_with_certificates_everything_is_encrypted(
+def test_with_certificates_all_associations_are_encrypted(
     encrypted: Orthanc, certificates: Path, tmp_path: Path, how: str
 ) -> None:
     uid = short_uid()
@@ -272,18 +278,20 @@ def test_with_certificates_everything_is_encrypted(
 
 
 @needs_orthanc
-def test_who_is_not_certified_is_not_talked_to(encrypted: Orthanc, certificates: Path) -> None:
+def test_an_archive_with_an_untrusted_certificate_is_refused(
+    encrypted: Orthanc, certificates: Path
+) -> None:
     for settings in (SETTINGS, with_tls(certificates, "stranger")):
         with pytest.raises(PacsError, match=r"hangs up|hung up"):
             find_studies(archive_of(encrypted), settings, patient_id="1")
 
 
-def test_a_receiver_with_tls_takes_nothing_in_the_clear_and_waits_for_nobody(
+def test_a_receiver_with_tls_refuses_plain_text_and_is_not_blocked(
     tmp_path: Path, certificates: Path
 ) -> None:
     settings = with_tls(certificates)
     with (
-        one_receiver(tmp_path, settings=settings, idle_timeout_s=2) as receiver,
+        start_receiver(tmp_path, settings=settings, idle_timeout_s=2) as receiver,
         socket.create_connection(("127.0.0.1", receiver.port)),  # silent before its handshake
     ):
         assert send(receiver, image(short_uid())) == "closed"
@@ -295,7 +303,7 @@ def test_a_receiver_with_tls_takes_nothing_in_the_clear_and_waits_for_nobody(
     assert len(files(tmp_path)) == 1
 
 
-def test_files_that_are_no_certificates_are_said(tmp_path: Path) -> None:
+def test_invalid_certificate_files_are_explained(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no")
     for name in ("ours", "missing"):
         with pytest.raises(PacsError, match="PEM"):
@@ -303,7 +311,7 @@ def test_files_that_are_no_certificates_are_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["PACS", "PACS@host", "PACS@host:0", "@host:104", "PACS@:104"])
-def test_an_archive_is_a_title_a_host_and_a_port(text: str) -> None:
+def test_archive_parsing(text: str) -> None:
     with pytest.raises(UsageError):
         Archive.parse(text)
     assert Archive.parse("PACS@[::1]:104") == Archive("PACS", "::1", 104)

@@ -1,4 +1,4 @@
-"""C-STORE: who may send, and what becomes of what is sent."""
+"""C-STORE: who may send, and how images are written."""
 
 import contextlib
 import logging
@@ -21,13 +21,13 @@ from pydicom import dcmread
 from support.dicom_files import JPEG_2000_LOSSLESS, dicom, ramp
 from support.orthanc import Orthanc, needs_orthanc
 from support.pacs import (
+    assert_not_identified,
     files,
     image,
-    nobody_is_named,
-    one_receiver,
     report,
     send,
     short_uid,
+    start_receiver,
 )
 
 from demo.phantom import write_phantom_dicom
@@ -42,89 +42,87 @@ pytestmark = pytest.mark.slow
 
 
 @needs_orthanc
-def test_orthanc_sends_and_the_image_lies_under_a_name_of_ours(
+def test_an_image_sent_by_orthanc_gets_a_pseudonymous_name(
     orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     uid = short_uid()
     sent = image(uid, syntax=JPEG_2000_LOSSLESS)
     name = orthanc.take(sent)
     caplog.set_level(logging.INFO)
-    with one_receiver(tmp_path, "ORTHANC@127.0.0.1", port=orthanc.ours) as receiver:
+    with start_receiver(tmp_path, "ORTHANC@127.0.0.1", port=orthanc.ours) as receiver:
         assert orthanc.ask("/modalities/cxr/echo", {}).ok
-        for _ in range(2):  # the second time it is there already
+        for _ in range(2):  # sent twice, stored once
             assert orthanc.ask("/modalities/cxr/store", [name]).ok
     assert receiver.counts == {"stored": 2}
     (path,) = files(tmp_path)
     assert np.array_equal(read_image(path).pixels, read_image(sent).pixels)
     assert path.stat().st_mode & 0o777 == 0o600
-    nobody_is_named(caplog.text + str(path.relative_to(tmp_path)), uid)
+    assert_not_identified(caplog.text + str(path.relative_to(tmp_path)), uid)
 
 
 @needs_orthanc
-def test_orthanc_is_turned_away_where_its_title_is_not_on_the_list(
-    orthanc: Orthanc, tmp_path: Path
-) -> None:
+def test_an_unknown_title_is_rejected_for_orthanc(orthanc: Orthanc, tmp_path: Path) -> None:
     name = orthanc.take(image(short_uid()))
-    with one_receiver(tmp_path, "PACS@127.0.0.1", port=orthanc.ours) as receiver:
+    with start_receiver(tmp_path, "PACS@127.0.0.1", port=orthanc.ours) as receiver:
         answer = orthanc.ask("/modalities/cxr/store", [name])
     assert answer.status_code == requests.codes.internal_server_error
     assert receiver.counts["refused title"] > 0
     assert not files(tmp_path)
 
 
-def test_only_who_is_on_the_list_may_send(tmp_path: Path) -> None:
+def test_only_allowed_senders_may_send(tmp_path: Path) -> None:
     data = image(short_uid())
     allowed = ("SENDER@127.0.0.1", "OTHER@10.9.8.0/24")
-    with one_receiver(tmp_path, *allowed) as receiver:
+    with start_receiver(tmp_path, *allowed) as receiver:
         assert send(receiver, data, title="STRANGER") == "rejected"
-        assert send(receiver, data, title="OTHER") == "rejected"  # on the list, from elsewhere
+        assert send(receiver, data, title="OTHER") == "rejected"  # allowed at another address
         assert send(receiver, data, called="SOMEBODY") == "rejected"
         assert not files(tmp_path)
         assert send(receiver, data) == 0
         assert len(files(tmp_path)) == 1
-    with one_receiver(tmp_path / "b", "SENDER@10.9.8.0/24") as receiver:
+    with start_receiver(tmp_path / "b", "SENDER@10.9.8.0/24") as receiver:
         with socket.create_connection(("127.0.0.1", receiver.port), timeout=10) as stranger:
-            assert stranger.recv(1) == b""  # before anything was said
+            assert stranger.recv(1) == b""  # before sending anything
         assert receiver.counts == {"refused address": 1}
 
 
 @pytest.mark.parametrize("uid", ["../../../evil", "/etc/passwd", "a/b", ".."])
-def test_no_name_comes_from_the_wire(tmp_path: Path, uid: str) -> None:
+def test_file_names_do_not_depend_on_uids_as_sent(tmp_path: Path, uid: str) -> None:
     data = image("1.2.3")
     dataset = dcmread(BytesIO(data))
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
     dataset.StudyInstanceUID = uid
     buffer = BytesIO()
     dataset.save_as(buffer)
-    with one_receiver(tmp_path / "in") as receiver:
+    with start_receiver(tmp_path / "in") as receiver:
         send(receiver, buffer.getvalue())
     assert all(path.suffix == ".dcm" and len(path.stem) == 20 for path in files(tmp_path / "in"))
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
 
 
-def test_what_cannot_be_kept_is_answered_with_its_status(tmp_path: Path) -> None:
+def test_failures_are_answered_with_their_status(tmp_path: Path) -> None:
     data = image(short_uid())
-    with one_receiver(tmp_path / "full", min_free_bytes=1 << 60) as receiver:
+    with start_receiver(tmp_path / "full", min_free_bytes=1 << 60) as receiver:
         assert send(receiver, data) == 0xA700
     without_study = dicom(ramp(12), BitsStored=12)
-    with one_receiver(tmp_path / "odd") as receiver:
+    with start_receiver(tmp_path / "odd") as receiver:
         assert send(receiver, without_study) == 0xC000
         assert receiver.counts == {"not understood": 1}
-    with one_receiver(tmp_path / "small", max_bytes=1000) as receiver:
+    with start_receiver(tmp_path / "small", max_bytes=1000) as receiver:
         assert send(receiver, dicom(ramp(16, rows=1000, columns=1000))) == "closed"
     assert not files(tmp_path)
 
 
-def test_other_kinds_of_objects_are_not_taken(tmp_path: Path) -> None:
+def test_other_sop_classes_are_rejected(tmp_path: Path) -> None:
     write_phantom_dicom(tmp_path / "image.dcm", size=256)
     path = report(tmp_path / "sr.dcm", image=tmp_path / "image.dcm")
-    with one_receiver(tmp_path / "in") as receiver:
+    with start_receiver(tmp_path / "in") as receiver:
         assert send(receiver, path.read_bytes()) == "closed"  # no context was accepted
     assert not files(tmp_path / "in")
 
 
-def test_a_length_that_lies_and_a_silent_peer_hold_nothing(tmp_path: Path) -> None:
-    with one_receiver(tmp_path, max_bytes=1 << 20, idle_timeout_s=1) as receiver:
+def test_false_lengths_and_silent_peers_are_cut_off(tmp_path: Path) -> None:
+    with start_receiver(tmp_path, max_bytes=1 << 20, idle_timeout_s=1) as receiver:
         with socket.create_connection(("127.0.0.1", receiver.port), timeout=10) as bomb:
             bomb.sendall(struct.pack(">BBL", 1, 0, 0xFFFFFFFF))
             with pytest.raises(ConnectionError):
@@ -138,7 +136,7 @@ def test_a_length_that_lies_and_a_silent_peer_hold_nothing(tmp_path: Path) -> No
         assert send(receiver, image(short_uid())) == 0  # and it still receives
 
 
-def test_the_command_receives_until_it_is_told_to_end(tmp_path: Path) -> None:
+def test_the_command_receives_until_interrupted(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-c",
@@ -160,12 +158,12 @@ def test_the_command_receives_until_it_is_told_to_end(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "1 stored\n")
-    nobody_is_named(err, uid)
+    assert_not_identified(err, uid)
     assert len(files(tmp_path)) == 1
 
 
 def recorded(receiver: Receiver, data: bytes) -> bytes:
-    """What a sender says, from the first byte to the last."""
+    """All bytes that a sender sends."""
     heard = bytearray()
 
     def relay(sender: socket.socket, to: socket.socket) -> None:
@@ -187,8 +185,8 @@ def recorded(receiver: Receiver, data: bytes) -> bytes:
     return bytes(heard)
 
 
-def test_senders_that_talk_nonsense_end_their_own_connection_only(tmp_path: Path) -> None:
-    with one_receiver(tmp_path, idle_timeout_s=1) as receiver:
+def test_malformed_traffic_ends_only_its_own_connection(tmp_path: Path) -> None:
+    with start_receiver(tmp_path, idle_timeout_s=1) as receiver:
         said = recorded(receiver, image(short_uid()))
         greeting = 6 + struct.unpack(">L", said[2:6])[0]
         for number in range(10):
@@ -207,14 +205,14 @@ def test_senders_that_talk_nonsense_end_their_own_connection_only(tmp_path: Path
     assert not [path for path in files(tmp_path) if path.suffix != ".dcm"]
 
 
-def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:
+def test_folder_and_port_are_exclusive_and_senders_required(tmp_path: Path) -> None:
     (tmp_path / "dcm-1").mkdir()
     (tmp_path / "dcm-1" / ".ab.dcm.new").write_bytes(b"torn")
-    with one_receiver(tmp_path) as receiver:
+    with start_receiver(tmp_path) as receiver:
         assert not list(tmp_path.rglob("*.new"))
-        with pytest.raises(PacsError, match="another process is writing"), one_receiver(tmp_path):
+        with pytest.raises(PacsError, match="another process is writing"), start_receiver(tmp_path):
             pass
-        taken = one_receiver(tmp_path / "b", port=receiver.port)
+        taken = start_receiver(tmp_path / "b", port=receiver.port)
         with pytest.raises(PacsError, match="choose another --port"), taken:
             pass
     with (
@@ -227,12 +225,12 @@ def test_one_receiver_a_folder_one_a_port_and_a_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["PACS", "@10.0.0.1", "PACS@", "PACS@server", "A" * 17 + "@1.2.3.4"]
 )
-def test_a_sender_is_a_title_and_an_address(text: str) -> None:
+def test_sender_parsing(text: str) -> None:
     with pytest.raises(UsageError):
         Sender.parse(text)
 
 
-def test_addresses_are_compared_as_addresses() -> None:
+def test_sender_addresses() -> None:
     one = Sender.parse("PACS@10.1.2.0/24")
     assert one.matches_address("10.1.2.3")
     assert one.matches_address("::ffff:10.1.2.3")

@@ -1,4 +1,4 @@
-"""The lexicon itself: every entry can be reached and means one thing."""
+"""Every entry of the lexicon can be matched and has one meaning."""
 
 import itertools
 from collections import Counter
@@ -15,7 +15,7 @@ FINDINGS = load_toml("findings.toml")
 CUES = load_toml("cues.toml")
 
 
-def test_every_role_is_known_and_every_letter_stands_for_one_role() -> None:
+def test_letters_of_roles_are_unique() -> None:
     assert set(CUES) == {*ROLE_LETTERS, "inert", "ticked", "unticked"}
     assert max(Counter(ROLE_LETTERS.values()).values()) == 1
     assert not set("fhd_.") & set(ROLE_LETTERS.values())
@@ -48,7 +48,7 @@ def test_relations_name_findings() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FINDINGS))
-def test_every_phrase_finds_its_finding(name: str) -> None:
+def test_every_phrase_matches_its_finding(name: str) -> None:
     for phrase in set(expand(FINDINGS[name]["phrases"])):
         text = " ".join(word.removesuffix("*") for word in phrase)
         found = match_phrases(tokenize(text))

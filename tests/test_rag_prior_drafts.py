@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from support import fake_choosing_llm, small_batch
 from support.fake_encoder import FakeEncoder
-from support.pacs import nobody_is_named, short_uid
+from support.pacs import assert_not_identified, short_uid
 from support.pacs import report as write_report
 from support.small_corpus import small_corpus
 
@@ -114,7 +114,7 @@ def test_nothing_that_leaves_names_the_priors_patient(
     prior = Prior(files=(before,), report=REPORT)
     found = pipeline.invoke(Study(current, "image", prior=prior))
     for text in (json.dumps(found.to_json()), as_text(found), caplog.text, repr(found.prior)):
-        nobody_is_named(text, uid, "20260219", "2026-02-19")
+        assert_not_identified(text, uid, "20260219", "2026-02-19")
     for form in DOCUMENT_FORMATS:  # these name the patient, by the image's own header alone
         content = as_document(Export.from_prediction(found), form, image=current).decode(
             "utf-8", "replace"
@@ -154,7 +154,7 @@ def test_another_patients_prior_is_a_failure_that_names_nobody(
     assert (found.status, found.error) == (Status.FAILED, "PriorMismatchError")
     assert not found.draft.findings
     assert found.seconds["prior"] > 0
-    nobody_is_named(json.dumps(found.to_json()) + caplog.text, "112233")
+    assert_not_identified(json.dumps(found.to_json()) + caplog.text, "112233")
 
 
 def test_a_prior_image_that_cannot_be_read_is_left_out_and_said(

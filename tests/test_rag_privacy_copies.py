@@ -1,4 +1,4 @@
-"""What hides in headers and pixels, whose files are whose, and what a run says of each file.
+"""De-identified copies: hidden data in headers and pixels, pseudonyms, what the command reports.
 
 All names are invented.
 """
@@ -36,9 +36,7 @@ def copied(path: Path, folder: Path, **options: Any) -> Dataset:
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT, BIG_ENDIAN, RLE])
 @pytest.mark.parametrize(("high_bit", "hidden"), [(11, 0xB000), (15, 0x000B)])
-def test_bits_that_are_no_image_are_cleared(
-    tmp_path: Path, syntax: str, high_bit: int, hidden: int
-) -> None:
+def test_unused_bits_are_cleared(tmp_path: Path, syntax: str, high_bit: int, hidden: int) -> None:
     clean = ramp(12, rows=64) << (high_bit - 11)
     path = source(tmp_path / "a.dcm", clean | np.uint16(hidden), syntax=syntax, HighBit=high_bit)
     copy = copied(path, tmp_path / "out")
@@ -48,27 +46,27 @@ def test_bits_that_are_no_image_are_cleared(
     assert np.array_equal(read_image(path).pixels, read_image(Path(copy.filename)).pixels)
 
 
-def test_signed_values_stay_what_they_are(tmp_path: Path) -> None:
+def test_signed_pixel_values_are_unchanged(tmp_path: Path) -> None:
     stored = ramp(12, rows=64, signed=True)
     dirty = ((stored.view(np.uint16) & np.uint16(0x0FFF)) | np.uint16(0x5000)).view(np.int16)
     copy = copied(source(tmp_path / "a.dcm", dirty, PixelRepresentation=1), tmp_path / "out")
     assert np.array_equal(copy.pixel_array, stored)
 
 
-def test_a_clean_compressed_image_is_copied_as_it_is(tmp_path: Path) -> None:
+def test_compressed_pixels_without_unused_bits_are_unchanged(tmp_path: Path) -> None:
     path = source(tmp_path / "a.dcm", syntax=JPEG_2000_LOSSLESS)
     copy = copied(path, tmp_path / "out")
     assert copy.file_meta.TransferSyntaxUID == JPEG_2000_LOSSLESS
     assert copy.PixelData == dcmread(path).PixelData
 
 
-def test_what_stands_behind_the_last_pixel_is_cut_off(tmp_path: Path) -> None:
+def test_bytes_behind_the_last_pixel_are_removed(tmp_path: Path) -> None:
     data = ramp(12, rows=64).tobytes()
     path = source(tmp_path / "a.dcm", PixelData=data + b"Quibblewick", BitsAllocated=16)
     assert copied(path, tmp_path / "out").PixelData == data
 
 
-def test_overlays_and_curves_go(tmp_path: Path) -> None:
+def test_overlays_and_curves_are_removed(tmp_path: Path) -> None:
     elements = {
         0x60000010: ("US", 64),
         0x60000011: ("US", 64),
@@ -96,7 +94,7 @@ def test_overlays_and_curves_go(tmp_path: Path) -> None:
         ("Vo^Thi=Võ^Thị", {"DetectorDescription": "Võ Thị"}, ("Võ",)),
         (
             "Doe^Jo",
-            {  # somebody whom no header names
+            {  # a person not named elsewhere in the header
                 "FilterMaterial": "XYLANDER",
                 "Grid": "XYLANDER",
                 "ExposureControlModeDescription": "Xylander",
@@ -111,7 +109,7 @@ def test_overlays_and_curves_go(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_short_foreign_and_unforeseen_names_are_in_no_copy(
+def test_short_and_non_latin_names_are_removed_everywhere(
     tmp_path: Path, name: str, planted: dict[str, str], hidden: tuple[str, ...]
 ) -> None:
     attributes = {"SpecificCharacterSet": "ISO_IR 192", "PatientName": name, **planted}
@@ -127,7 +125,7 @@ def test_short_foreign_and_unforeseen_names_are_in_no_copy(
 
 
 @pytest.mark.parametrize("shift_dates", [False, True])
-def test_dates_and_uids_that_no_table_lists_go(tmp_path: Path, shift_dates: bool) -> None:
+def test_unlisted_dates_and_uids_are_removed(tmp_path: Path, shift_dates: bool) -> None:
     original = source(
         tmp_path / "a.dcm",
         MultiFrameSourceSOPInstanceUID="1.2.9.8.5",
@@ -142,7 +140,7 @@ def test_dates_and_uids_that_no_table_lists_go(tmp_path: Path, shift_dates: bool
     assert copy.ContextUID == "1.2.840.10008.6.1.1"
 
 
-def test_a_meaning_in_a_scheme_of_ones_own_is_free_text(tmp_path: Path) -> None:
+def test_code_meanings_of_private_schemes_are_removed(tmp_path: Path) -> None:
     code, standard = Dataset(), Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "7", "99WARD", "Xylander's"
     standard.CodeValue, standard.CodingSchemeDesignator = "399372009", "SCT"
@@ -153,7 +151,7 @@ def test_a_meaning_in_a_scheme_of_ones_own_is_free_text(tmp_path: Path) -> None:
     assert b"Xylander" not in Path(copy.filename).read_bytes()
 
 
-def test_a_patient_is_the_same_in_every_run_with_a_key_file(tmp_path: Path) -> None:
+def test_pseudonyms_are_equal_in_every_run_with_a_key_file(tmp_path: Path) -> None:
     key = tmp_path / "key"
     paths = [
         source(tmp_path / f"{n}.dcm", PatientID=patient, SOPInstanceUID=f"1.2.9.8.1.{n}")
@@ -177,7 +175,7 @@ def test_a_patient_is_the_same_in_every_run_with_a_key_file(tmp_path: Path) -> N
         Pseudonyms.from_key_file(key)
 
 
-def test_dates_can_be_moved_by_as_much_for_all_of_a_patient(tmp_path: Path) -> None:
+def test_dates_of_a_patient_are_shifted_by_the_same_time(tmp_path: Path) -> None:
     def dates(number: int, day: str, patient: str) -> Dataset:
         path = source(
             tmp_path / f"{number}.dcm",
@@ -206,7 +204,7 @@ def test_dates_can_be_moved_by_as_much_for_all_of_a_patient(tmp_path: Path) -> N
     assert b"20240228" not in Path(plain.filename).read_bytes()
 
 
-def test_two_images_of_one_uid_are_two_copies(tmp_path: Path) -> None:
+def test_images_with_equal_uids_get_separate_copies(tmp_path: Path) -> None:
     same = {"SOPInstanceUID": "1.2.9.8.1.1"}
     first = source(tmp_path / "1.dcm", **same)
     second = source(tmp_path / "2.dcm", ramp(12, rows=64)[::-1].copy(), **same)
@@ -217,7 +215,7 @@ def test_two_images_of_one_uid_are_two_copies(tmp_path: Path) -> None:
     assert any("SOPInstanceUID" in warning for warning in two.warnings)
 
 
-def test_the_command_counts_copies_not_files_and_names_what_is_not_dicom(tmp_path: Path) -> None:
+def test_the_command_counts_copies_and_reports_other_files(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     source(folder / "a.dcm")
     (folder / "b.dcm").write_bytes((folder / "a.dcm").read_bytes()[:200])

@@ -1,4 +1,4 @@
-"""Copies bear no identifier anywhere, belong together as the originals did, and keep the picture.
+"""De-identified copies have no identifier, consistent pseudonyms, and the same pixels.
 
 All names are invented.
 """
@@ -27,10 +27,10 @@ STUDY_UID = "1.2.826.0.1.3680043.8.498.471199.1"
 
 
 def image(path: Path, *, study_uid: str = STUDY_UID) -> Path:
-    """A phantom's header with invented identifiers in every kind of place, a ramp for pixels."""
+    """A phantom with invented identifiers in every kind of element, and a ramp as pixels."""
     write_phantom_dicom(path, size=256)
     dataset = dcmread(path)
-    ramp = np.arange(dataset.Columns, dtype=np.uint16)  # the phantom has writing on it
+    ramp = np.arange(dataset.Columns, dtype=np.uint16)  # the phantom has text on it
     dataset.PixelData = np.tile(ramp, (dataset.Rows, 1)).tobytes()
     dataset.BurnedInAnnotation = "NO"
     dataset.PatientName = "Hollister^Quentin"
@@ -58,7 +58,7 @@ def image(path: Path, *, study_uid: str = STUDY_UID) -> Path:
     return path
 
 
-def test_no_identifier_is_left_in_the_copy(tmp_path: Path) -> None:
+def test_no_identifier_is_left_in_a_copy(tmp_path: Path) -> None:
     copied = Deidentifier().copy(image(tmp_path / "Hollister.dcm"), tmp_path / "out")
     content = copied.path.read_bytes()
     for name in (*PLANTED, STUDY_UID, "19470712", "20240229"):
@@ -70,14 +70,14 @@ def test_no_identifier_is_left_in_the_copy(tmp_path: Path) -> None:
     assert not any(element.tag.is_private for element in dataset.iterall())
 
 
-def test_the_picture_is_the_same(tmp_path: Path) -> None:
+def test_pixels_are_unchanged(tmp_path: Path) -> None:
     source = image(tmp_path / "a.dcm")
     copied = Deidentifier().copy(source, tmp_path / "out")
     assert dcmread(copied.path).PixelData == dcmread(source).PixelData
     assert np.array_equal(read_image(copied.path).pixels, read_image(source).pixels)
 
 
-def test_images_of_a_study_stay_together_and_others_apart(tmp_path: Path) -> None:
+def test_equal_uids_get_equal_pseudonyms(tmp_path: Path) -> None:
     copies = Deidentifier()
     paths = [
         copies.copy(image(tmp_path / f"{n}.dcm", study_uid=uid), tmp_path / "out").path
@@ -88,7 +88,7 @@ def test_images_of_a_study_stay_together_and_others_apart(tmp_path: Path) -> Non
     assert again.parent.name != paths[0].parent.name, "new UIDs cannot be computed from old ones"
 
 
-def test_writing_on_a_image_is_warned_of(tmp_path: Path) -> None:
+def test_burned_in_text_causes_a_warning(tmp_path: Path) -> None:
     write_phantom_dicom(tmp_path / "phantom.dcm")
     warnings = Deidentifier().copy(tmp_path / "phantom.dcm", tmp_path / "out").warnings
     assert WARNING in warnings, "the phantom says PHANTOM"
@@ -100,7 +100,7 @@ RUBBISH = bytes(128) + b"DICM" + b"\xff" * 40
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", RUBBISH])
-def test_what_cannot_be_made_safe_is_not_copied(tmp_path: Path, content: bytes) -> None:
+def test_files_that_cannot_be_deidentified_are_not_copied(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(DeidentifyError):
         Deidentifier().copy(tmp_path / "a", tmp_path / "out")

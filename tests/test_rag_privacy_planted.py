@@ -1,7 +1,7 @@
-"""A name planted in every place of a header and in paths is in nothing that a batch leaves behind.
+"""Identifiers planted in a header and in paths are in no output of a batch.
 
-The whole line runs: header, grouping, retrieval, prompt, answer, record, export, log. The store's
-side of it (reports with names) is in test_rag_privacy_reports.
+From header and grouping to prompt, answer, record, export and log. Reports with names are in
+test_rag_privacy_reports.
 """
 
 import logging
@@ -25,7 +25,7 @@ NAMES = ("Quibblewick", "Thaddeus", "MRN-998877", "ACC-665544", "Penhaligon", "O
 
 
 def planted(path: Path) -> str:
-    """A phantom of an invented person; its StudyInstanceUID."""
+    """Write a phantom of an invented person; returns its StudyInstanceUID."""
     write_phantom_dicom(path, size=256)
     dataset = dcmread(path)
     dataset.PatientName, dataset.PatientID = "Quibblewick^Thaddeus", "MRN-998877"
@@ -38,7 +38,7 @@ def planted(path: Path) -> str:
     return str(dataset.StudyInstanceUID)
 
 
-def test_no_artefact_of_a_batch_names_anybody(
+def test_batch_output_contains_no_identifier(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder, store, output = tmp_path / "in", tmp_path / "store", tmp_path / "out"
@@ -58,7 +58,7 @@ def test_no_artefact_of_a_batch_names_anybody(
         prompts = "\n".join(map(str, llm.prompts))
     artefacts = {path.name: path.read_text() for path in output.rglob("*") if path.is_file()}
     assert {"predictions.jsonl", "summary.json"} <= artefacts.keys()
-    # which image is which study is the user's own list, readable by the user alone
+    # the table of images and studies, which only the user can read
     artefacts.pop("studies.jsonl")
     artefacts |= {"log": caplog.text, "prompts": prompts, "export": exported}
     artefacts |= {

@@ -1,4 +1,4 @@
-"""Names, numbers and dates planted in reports are found; what only looks like them is left alone.
+"""Names, numbers and dates planted in reports are found; similar text is kept.
 
 All names are invented.
 """
@@ -11,7 +11,7 @@ from support.small_corpus import small_corpus
 from rag.privacy.reports import find_identifiers, mask, mask_identifiers
 from rag.schema import ReportRecord
 
-# what stands between « and » is the identifier
+# « and » enclose the identifiers
 PLANTED = [
     "Findings were discussed with Dr. «Hollister» at «10:45 a.m.».",
     "Discussed with Dr «Jane Q. Hollister» by telephone.",
@@ -138,13 +138,13 @@ CLEAN = [
 
 
 def marked(sentence: str) -> tuple[str, list[str]]:
-    """The sentence without marks, and what was marked."""
+    """The sentence without marks, and the marked identifiers."""
     parts = sentence.replace("»", "«").split("«")
     return "".join(parts), parts[1::2]
 
 
 @pytest.mark.parametrize("sentence", PLANTED)
-def test_planted_identifiers_are_taken_out(sentence: str) -> None:
+def test_planted_identifiers_are_masked(sentence: str) -> None:
     text, planted = marked(sentence)
     found = find_identifiers(text)
     left = mask(text, found)
@@ -155,18 +155,18 @@ def test_planted_identifiers_are_taken_out(sentence: str) -> None:
 
 
 @pytest.mark.parametrize("sentence", PLANTED)
-def test_little_else_is_taken_out(sentence: str) -> None:
+def test_little_else_is_masked(sentence: str) -> None:
     text, planted = marked(sentence)
     taken = sum(one.end - one.start for one in find_identifiers(text))
     assert taken <= sum(map(len, planted)) + 12, mask(text, find_identifiers(text))
 
 
 @pytest.mark.parametrize("sentence", CLEAN)
-def test_what_only_looks_like_an_identifier_stays(sentence: str) -> None:
+def test_text_like_identifiers_is_kept(sentence: str) -> None:
     assert find_identifiers(sentence) == ()
 
 
-def test_the_ids_of_the_record_must_not_stand_in_its_text() -> None:
+def test_ids_of_the_record_are_masked_in_its_text() -> None:
     record = ReportRecord("R-1", "STUDY-77A", "PAT-4711", findings="Image PAT-4711 of study-77a.")
     clean, problems = mask_identifiers(record)
     assert clean.findings == "Image XXXX of XXXX."
@@ -180,7 +180,7 @@ def test_a_report_without_identifiers_is_the_same_object() -> None:
         assert mask_identifiers(record)[0] is record
 
 
-def test_sentences_are_found_again_after_masking() -> None:
+def test_sentence_spans_are_updated_by_masking() -> None:
     record = ReportRecord(
         "R1", "S1", "P1", findings="Discussed with Dr. Hollister. The lungs are clear."
     )
@@ -198,8 +198,8 @@ def test_any_text_can_be_masked(text: str) -> None:
 
 
 @given(st.text("0123456789./- :abMarDr", max_size=2000))
-def test_no_text_takes_long(text: str) -> None:
-    find_identifiers(text)  # hypothesis' deadline is the check
+def test_pathological_text_is_searched_quickly(text: str) -> None:
+    find_identifiers(text)  # within hypothesis' deadline
 
 
 def test_every_kind_is_planted() -> None:

@@ -1,4 +1,4 @@
-"""Canary reports: what a model would obey is taken out, and a model that obeyed is caught."""
+"""Canary reports: injections are removed, and drafts of a model that obeyed are not supported."""
 
 import json
 import string
@@ -21,14 +21,14 @@ def read(name: str) -> list[dict[str, str]]:
 
 
 CANARIES = read("canaries")
-INJECTED_SENTENCES = 6  # the grounding pairs hold sentences of a model that was taken over
+INJECTED_SENTENCES = 6  # the grounding pairs contain sentences of a manipulated model
 
 
 def report(text: str) -> ReportRecord:
     return ReportRecord("R1", "s1", "p1", findings=text)
 
 
-def test_there_are_canaries_of_every_kind() -> None:
+def test_canaries_cover_every_kind() -> None:
     assert len(CANARIES) >= 50
     assert {case["kind"] for case in CANARIES} >= {
         "template",
@@ -45,7 +45,7 @@ def test_there_are_canaries_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("case", CANARIES, ids=lambda case: case["id"])
-def test_canary_is_found_and_disarmed(case: dict[str, str]) -> None:
+def test_canaries_are_found_and_removed(case: dict[str, str]) -> None:
     clean, removed = remove_injections(case["text"])
     assert removed
     assert len(clean) <= len(case["text"])
@@ -56,11 +56,11 @@ def test_canary_is_found_and_disarmed(case: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("case", CANARIES, ids=lambda case: case["id"])
-def test_a_model_that_obeyed_is_flagged(case: dict[str, str]) -> None:
+def test_sentences_of_an_obeying_model_are_not_supported(case: dict[str, str]) -> None:
     screened, problems = screen_report(report(case["text"]))
     assert problems
     draft = Draft(findings=(DraftSentence(case["obeyed"], ("R1",)),))
-    # Also where the index was built without screening.
+    # also if the index was built without screening
     for record in (report(case["text"]), screened):
         (check,) = check_draft(draft, [Hit(record, 0.9)]).sentences
         assert check.verdict is not Verdict.SUPPORTED
@@ -71,11 +71,11 @@ def test_problems_do_not_quote_the_report() -> None:
     assert problems == ("findings: removed an instruction to a language model (1)",)
 
 
-def test_honest_reports_come_out_as_they_went_in() -> None:
+def test_clean_reports_are_unchanged() -> None:
     texts = [case["text"] for case in [*read("labeller_sentences"), *read("prior_sentences")]]
     for part in ("findings", "impression"):
         texts += [case[part] for case in read("grounding_pairs")]
-    texts += HONEST
+    texts += CLEAN_SENTENCES
     for text in texts:
         assert remove_injections(text) == (text, [])
         record = report(text)
@@ -83,7 +83,7 @@ def test_honest_reports_come_out_as_they_went_in() -> None:
         assert screen_report(record)[0] is record
 
 
-HONEST = [
+CLEAN_SENTENCES = [
     "Please correlate clinically. Ignore the artifact at the left base.",
     "The patient should return in six weeks. CT is recommended to exclude a mass.",
     "Findings were reported to Dr. Jones at 10:30; the physician assistant was notified.",
@@ -95,20 +95,20 @@ HONEST = [
 ]
 
 
-def test_only_the_tag_of_harmless_markup_goes() -> None:
+def test_only_the_tags_of_markup_are_removed() -> None:
     clean, removed = remove_injections("Heart is normal.<br>Lungs are clear.")
     assert "Heart is normal." in clean
     assert "Lungs are clear." in clean
     assert removed == [Suspicion.MARKUP]
 
 
-def test_model_output_in_the_golden_pairs_is_suspect_too() -> None:
+def test_injections_in_golden_pairs_are_found() -> None:
     suspect = [case for case in read("grounding_pairs") if remove_injections(case["sentence"])[1]]
     assert len(suspect) == INJECTED_SENTENCES
 
 
 @given(st.text(max_size=200))
-def test_any_text_can_be_cleaned_and_stays_clean(text: str) -> None:
+def test_cleaning_is_idempotent(text: str) -> None:
     clean, removed = remove_injections(text)
     assert len(clean) <= len(text)
     if not removed:
@@ -121,7 +121,7 @@ def test_any_text_can_be_cleaned_and_stays_clean(text: str) -> None:
     st.sampled_from(["<|im_start|>", "[INST]", "</s>", "<|eot_id|>", "<start_of_turn>"]),
     st.text(alphabet=string.ascii_lowercase + " .", max_size=60),
 )
-def test_no_token_survives_anywhere(before: str, token: str, after: str) -> None:
+def test_tokens_are_removed_anywhere(before: str, token: str, after: str) -> None:
     clean, removed = remove_injections(before + token + after)
     assert removed
     assert token not in clean

@@ -1,4 +1,4 @@
-"""Sentence spans: verbatim, complete, and right on the manners of radiology reports."""
+"""Sentence spans: verbatim, complete, and correct for the style of radiology reports."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ def sentences(text: str) -> list[str]:
         (" \n ", []),
         ("Normal chest", ["Normal chest"]),
         ("Lungs clear. Heart normal.", ["Lungs clear.", "Heart normal."]),
-        # forgotten space
+        # missing space
         ("Lungs clear.Heart normal.", ["Lungs clear.", "Heart normal."]),
         ("No acute disease.2. Old rib fracture.", ["No acute disease.", "2. Old rib fracture."]),
         # decimals and measures
@@ -46,7 +46,7 @@ def sentences(text: str) -> list[str]:
         ),
         ("Called at 4 p.m. Lungs clear.", ["Called at 4 p.m.", "Lungs clear."]),
         ("Chest 1. Clear lungs. 2. Large heart.", ["Chest 1. Clear lungs.", "2. Large heart."]),
-        # careless stops
+        # irregular full stops
         ("Normal size.. No effusion..", ["Normal size..", "No effusion.."]),
         ("No consolidation. . If needed, CT.", ["No consolidation. .", "If needed, CT."]),
         ("Granuloma . No effusion.", ["Granuloma .", "No effusion."]),
@@ -61,7 +61,7 @@ def sentences(text: str) -> list[str]:
         ("Clear lungs\n\nLarge heart", ["Clear lungs", "Large heart"]),
     ],
 )  # fmt: skip
-def test_manners_of_reports(text: str, expected: list[str]) -> None:
+def test_sentence_splitting(text: str, expected: list[str]) -> None:
     assert sentences(text) == expected
 
 
@@ -105,5 +105,5 @@ def test_record_spans_name_their_section_in_reading_order() -> None:
         ("Discrete 1.4 cm nodule.", "Discrete 1.4 cm nodule."),
     ],
 )
-def test_a_list_number_goes_and_a_decimal_stays(sentence: str, alone: str) -> None:
+def test_list_numbers_are_stripped_decimals_kept(sentence: str, alone: str) -> None:
     assert strip_list_number(sentence) == alone

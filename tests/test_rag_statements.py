@@ -27,7 +27,7 @@ def statement(sentence: str, finding: str) -> Statement:
 
 
 @pytest.mark.parametrize("split", ["dev", "held-out"])
-def test_talk_of_priors(split: str) -> None:
+def test_prior_mentions(split: str) -> None:
     cases = [case for case in PRIORS if case["split"] == split]
     found = [bool(prior_mentions(case["text"])) for case in cases]
     wanted = [case["prior"] for case in cases]
@@ -36,7 +36,7 @@ def test_talk_of_priors(split: str) -> None:
     assert 2 * both / (sum(found) + sum(wanted)) >= 0.95
 
 
-def test_prior_spans_are_the_words() -> None:
+def test_offsets_of_prior_mentions() -> None:
     sentence = "Effusion is\tunchanged compared\nto the prior film, ET tube again seen."
     words = [sentence[start:end] for start, end in prior_mentions(sentence)]
     assert words == ["unchanged", "compared\nto the prior film", "again seen"]
@@ -69,7 +69,7 @@ def test_topics(sentence: str, topics: str) -> None:
     assert parse_sentence(sentence).topics == {Topic(topic) for topic in topics.split()}
 
 
-def test_attributes_go_to_the_right_finding() -> None:
+def test_attributes_belong_to_the_right_finding() -> None:
     sentence = (
         "Small left effusion and right basilar atelectasis; large nodule in the left upper lobe."
     )
@@ -84,7 +84,7 @@ def test_attributes_go_to_the_right_finding() -> None:
     assert nodule.severities == {Severity.SEVERE}
 
 
-def test_one_side_of_a_clause_is_everyones_but_not_the_hearts() -> None:
+def test_a_single_side_of_a_clause_applies_to_all_but_the_heart() -> None:
     sentence = "Left effusion with atelectasis and an enlarged heart."
     assert statement(sentence, "atelectasis").sides == {Side.LEFT}
     assert statement(sentence, "cardiac_size").sides == set()
@@ -109,7 +109,7 @@ def test_ranges_of_severity() -> None:
     assert found.severities == {Severity.SLIGHT, Severity.MODERATE}
 
 
-def test_the_same_thing_has_one_concept() -> None:
+def test_synonyms_have_one_concept() -> None:
     for sentence in ("Cardiomegaly.", "The heart is enlarged.", "Enlarged cardiac silhouette."):
         (found,) = parse_sentence(sentence).statements
         assert (found.concept, found.polarity) == ("heart_size", Polarity.POSITIVE)
@@ -168,7 +168,7 @@ def test_advice(sentence: str, expected: bool) -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_sentence_is_read(sentence: str) -> None:
+def test_any_sentence_can_be_parsed(sentence: str) -> None:
     reading = parse_sentence(sentence)
     assert reading.topics
     spans = [*reading.prior_mentions, *((s.start, s.end) for s in reading.statements)]
@@ -190,9 +190,7 @@ def test_any_sentence_is_read(sentence: str) -> None:
         ("Aortic valve prosthesis.", "device_valve", "aortic_valve"),
     ],
 )
-def test_a_zone_is_of_the_finding_that_it_stands_with(
-    sentence: str, finding: str, zones: str
-) -> None:
+def test_zones_belong_to_the_nearest_finding(sentence: str, finding: str, zones: str) -> None:
     assert statement(sentence, finding).zones == frozenset(zones.split())
 
 
@@ -210,7 +208,7 @@ def test_a_zone_is_of_the_finding_that_it_stands_with(
         ("Increased density in the left base.", False),
     ],
 )
-def test_a_finding_that_is_increased_is_compared(sentence: str, compares: bool) -> None:
+def test_increased_findings_are_prior_mentions(sentence: str, compares: bool) -> None:
     assert bool(prior_mentions(sentence)) is compares
 
 
@@ -224,11 +222,11 @@ def test_a_finding_that_is_increased_is_compared(sentence: str, compares: bool) 
         ("Lateral view suggests an effusion.", False),
     ],
 )
-def test_an_order_about_a_tube_is_advice(sentence: str, advises: bool) -> None:
+def test_instructions_about_tubes_are_advice(sentence: str, advises: bool) -> None:
     assert recommends_or_communicates(sentence) is advises
 
 
-def test_the_cardiomediastinal_silhouette_is_the_hearts_as_well() -> None:
+def test_the_cardiomediastinal_silhouette_concerns_the_heart() -> None:
     found = statement("The cardiomediastinal silhouette is normal.", "mediastinal_size")
     assert [claim.concept for claim in found.claims] == ["mediastinal_size", "heart_size"]
     found = statement("The mediastinum is normal.", "mediastinal_size")

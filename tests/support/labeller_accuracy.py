@@ -1,4 +1,4 @@
-"""How often the labeller is right on texts whose labels a person wrote down.
+"""Accuracy of the labeller on texts that a person labelled.
 
 ``python -m tests.support.labeller_accuracy FILE``: a row of a table for each split of a JSONL file
 with ``text``, ``labels`` and perhaps ``split``; shares with their 95 % Wilson intervals.
@@ -28,7 +28,7 @@ class Labelled:
 
 
 def read_labelled(path: Path) -> list[Labelled]:
-    """The texts of a file; a label or state that is none is refused."""
+    """The texts of a file; unknown labels and states are refused."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
@@ -41,7 +41,7 @@ def read_labelled(path: Path) -> list[Labelled]:
 
 
 def table(rows: Sequence[Labelled]) -> Iterator[str]:
-    """Texts right as a whole; precision and recall of each state over all labels."""
+    """Texts with all labels right; precision and recall of each state over all labels."""
     states = [polarity.value for polarity in Polarity]
     yield f"Labeller {rules_id()}; every label right; precision, recall of {', '.join(states)}"
     for split in sorted({row.split for row in rows}):

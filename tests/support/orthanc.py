@@ -1,4 +1,4 @@
-"""A real Orthanc of Debian for tests: DICOM, REST and DICOMweb on free ports of this machine."""
+"""A real Orthanc for tests: DICOM, REST and DICOMweb on free local ports."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ OUR_TITLE = "CXRRAG"
 
 @dataclass(frozen=True, slots=True)
 class Orthanc:
-    """One that runs.
+    """A running server.
 
     Attributes:
         title: its AE title.
@@ -45,7 +45,7 @@ class Orthanc:
         return f"http://127.0.0.1:{self.rest}/dicom-web"
 
     def ask(self, path: str, body: Any = None) -> requests.Response:
-        """A GET of its REST interface, or with a body a POST."""
+        """A GET request to its REST API; with a body, a POST."""
         url = f"http://127.0.0.1:{self.rest}{path}"
         if body is None:
             return requests.get(url, timeout=30)
@@ -54,7 +54,7 @@ class Orthanc:
         return requests.post(url, json=body, timeout=30)
 
     def take(self, image: bytes) -> str:
-        """Put an instance into it; its own name of it."""
+        """Store an instance; returns its id in Orthanc."""
         answer = self.ask("/instances", image)
         answer.raise_for_status()
         return str(answer.json()["ID"])
@@ -62,10 +62,10 @@ class Orthanc:
 
 @contextmanager
 def running_orthanc(folder: Path, *, tls: Path | None = None) -> Iterator[Orthanc]:
-    """Start one.
+    """Start a server.
 
     Args:
-        folder: for all that it keeps.
+        folder: for its database.
         tls: folder with ``peer.pem``, ``peer.key`` and ``ca.pem``: DICOM with TLS only.
     """
     server = Orthanc(free_port(), free_port(), free_port())

@@ -1,4 +1,4 @@
-"""What the tests of the archive share: images and reports of an invented person, a sender."""
+"""Images and reports of an invented person, a receiver and a sender for tests of the archive."""
 
 import ssl
 from contextlib import AbstractContextManager
@@ -22,7 +22,7 @@ from rag.schema import Draft, DraftSentence, Status
 from rag.settings import DicomSettings
 
 NAMES = ("Quibblewick", "Thaddeus", "MRN-998877")
-EVERYBODY_HERE = "127.0.0.0/8"
+LOOPBACK = "127.0.0.0/8"
 SETTINGS = DicomSettings(ae_title=OUR_TITLE)
 
 
@@ -65,18 +65,18 @@ def report(path: Path, *, image: Path, signed: bool = False) -> Path:
     return path
 
 
-def nobody_is_named(text: str, *uids: str) -> None:
+def assert_not_identified(text: str, *uids: str) -> None:
     assert not [secret for secret in (*NAMES, *uids) if secret.lower() in text.lower()]
 
 
-def one_receiver(
+def start_receiver(
     folder: Path,
     *allowed: str,
     settings: DicomSettings = SETTINGS,
     port: int = 0,
     **more: Any,
 ) -> AbstractContextManager[Receiver]:
-    senders = allowed or (f"SENDER@{EVERYBODY_HERE}",)
+    senders = allowed or (f"SENDER@{LOOPBACK}",)
     return run_receiver(folder, settings, senders=senders, port=port, **more)
 
 
@@ -88,7 +88,7 @@ def send(
     called: str = OUR_TITLE,
     tls: ssl.SSLContext | None = None,
 ) -> int | str:
-    """The status of one C-STORE to a receiver or a port, or how the association ended."""
+    """Send one C-STORE; returns its status, or how the association ended."""
     port = receiver if isinstance(receiver, int) else receiver.port
     dataset = dcmread(BytesIO(data))
     entity = AE(title)
@@ -104,7 +104,7 @@ def send(
         return int(status.Status) if "Status" in status else "closed"
     finally:
         link.release() if link.is_established else link.abort()
-        if link.dul.socket and link.dul.socket.socket:  # pynetdicom forgets it after a hang-up
+        if link.dul.socket and link.dul.socket.socket:  # pynetdicom leaves it open on a hang-up
             link.dul.socket.socket.close()
 
 
