@@ -86,15 +86,11 @@ def _content(export: Export, image: Dataset, header_notes: Sequence[str]) -> Any
         if lines := export.report.section(section):
             children.append(_section(section, lines, export, image))
     for addendum in export.report.addenda:
-        by = f"{addendum.signature.name}, {addendum.signature.at}"
-        children.append(_container(*ADDENDUM, [_text(*_COMMENT, f"{addendum.text} ({by})")]))
-    children.append(
-        _container("55113-5", "Key images", [_image_reference(image, Relation.CONTAINS)])
-    )
-    notes = "\n".join(
-        (export.notice, *export.provenance, *export.prediction.warnings, *header_notes)
-    )
-    children.append(_text(*_COMMENT, notes))
+        text = _text(*_COMMENT, f"{addendum.text} ({addendum.signature})")
+        children.append(_container(*ADDENDUM, [text]))
+    key_image = _image_reference(image, Relation.CONTAINS)
+    children.append(_container("55113-5", "Key images", [key_image]))
+    children.append(_text(*_COMMENT, "\n".join(export.remarks(header_notes))))
     root.ContentSequence = children
     return root
 

@@ -69,7 +69,6 @@ def write_fhir(export: Export, header: Dataset, notes: Sequence[str]) -> bytes:
             [export.notice, *impression, *(addendum.text for addendum in report.addenda)]
         ),
     }
-    remarks = (export.notice, *export.provenance, *export.prediction.warnings, *notes)
     resources = {
         url["report"]: diagnostic_report,
         **observations,
@@ -78,7 +77,7 @@ def write_fhir(export: Export, header: Dataset, notes: Sequence[str]) -> bytes:
         url["device"]: {
             "resourceType": "Device",
             "deviceName": [{"name": "cxr-rag", "type": "model-name"}],
-            "note": [{"text": text} for text in remarks],
+            "note": [{"text": text} for text in export.remarks(notes)],
         },
     }
     if report.signature:

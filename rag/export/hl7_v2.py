@@ -79,11 +79,11 @@ def _observations(
     export: Export, notes: Sequence[str]
 ) -> Iterator[tuple[tuple[str, str], str, Sequence[str]]]:
     """LOINC code and meaning, text, and remarks of each OBX."""
-    yield _COMMENT, export.notice, (*export.provenance, *export.prediction.warnings, *notes)
+    yield _COMMENT, export.notice, export.remarks(notes)[1:]
     for line in export.report.lines:
         yield LOINC[line.section], line.text, tuple(support_lines(line, export))
     for addendum in export.report.addenda:
-        yield ADDENDUM, addendum.text, (f"{addendum.signature.name}, {addendum.signature.at}",)
+        yield ADDENDUM, addendum.text, (str(addendum.signature),)
 
 
 def _fill(segment: Any, fields: Mapping[int, str]) -> None:

@@ -5,7 +5,7 @@ the signature, and where the text came from. Contains nothing from an image's he
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -57,8 +57,7 @@ class Export:
     @property
     def signed(self) -> str:
         """The line that names the signer; empty if unsigned."""
-        signature = self.report.signature
-        return f"Signed by {signature.name}, {signature.at}" if signature else ""
+        return f"Signed by {self.report.signature}" if self.report.signature else ""
 
     @property
     def provenance(self) -> tuple[str, ...]:
@@ -82,6 +81,10 @@ class Export:
             f"of {self.report.drafted} drafted sentences {kept} stand as drafted, {edited} were "
             f"edited, {removed} removed; {added} were added by the reader",
         )
+
+    def remarks(self, notes: Sequence[str]) -> tuple[str, ...]:
+        """Notice, provenance and warnings, and notes about the header."""
+        return (self.notice, *self.provenance, *self.prediction.warnings, *notes)
 
 
 class Style(Enum):
@@ -112,7 +115,7 @@ def export_blocks(export: Export) -> Iterator[tuple[Style, str]]:
     for addendum in report.addenda:
         yield Style.HEADING, "Addendum"
         yield Style.SENTENCE, addendum.text
-        yield Style.SMALL, f"{addendum.signature.name}, {addendum.signature.at}"
+        yield Style.SMALL, str(addendum.signature)
     if export.signed:
         yield Style.HEADING, export.signed
     elif prediction.hints:

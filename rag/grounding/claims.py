@@ -53,8 +53,8 @@ def compare(claim: Statement, evidence: Statement) -> Comparison:
         return _compare_related(claim, evidence)
     denied = Polarity.NEGATIVE in (claim.polarity, evidence.polarity)
     if (terms := claim.finding.terms) and not _same_term(claim.term, evidence.term):
-        near = terms == "near" and not denied
-        return Comparison(Entailment.PARTLY, (Reason.FINDING,)) if near else _SILENT
+        similar = terms == "near" and not denied
+        return Comparison(Entailment.PARTLY, (Reason.FINDING,)) if similar else _SILENT
     return (_compare_denied if denied else _compare_affirmed)(claim, evidence)
 
 
@@ -143,8 +143,8 @@ def _compare_attributes(
 
 
 def _sides_overlap(a: Statement, b: Statement) -> bool:
-    both = a.sides | b.sides
-    return not (a.sides and b.sides) or a.sides == b.sides or Side.BILATERAL in both
+    bilateral = Side.BILATERAL in a.sides | b.sides
+    return not (a.sides and b.sides) or a.sides == b.sides or bilateral
 
 
 def compare_with_report(

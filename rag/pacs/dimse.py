@@ -240,7 +240,7 @@ def _problem(responses: "Iterable[tuple[Dataset, Dataset | None]]") -> str:
         return ""
     failed = status.get("NumberOfFailedSuboperations")
     if status.get("Status") == _WITH_FAILURES and failed:
-        return f"{failed} objects did not come"
+        return f"{failed} objects were not sent"
     return f"the archive did not send it: {_reason(status)}"
 
 

@@ -97,22 +97,22 @@ def find_mentions(text: str) -> list[Mention]:
     """
     pattern = _SHORT_LINE_BREAK if text.islower() else _LINE_BREAK
     cuts = [0, *(match.end() for match in pattern.finditer(text)), len(text)]
-    read: list[tuple[str, Sequence[Mention]]] = []
+    sentences: list[tuple[str, Sequence[Mention]]] = []
     for line in (text[start:end] for start, end in itertools.pairwise(cuts)):
         for start, end in sentence_spans(line):
             sentence = line[start:end]
-            if read and may_be_answer(sentence):
-                _apply_answer(sentence, read)
-            antecedent = _find_antecedent(sentence, *read[-1]) if read else None
-            read.append((sentence, sentence_mentions(sentence, antecedent)))
-    return [mention for _, mentions in read for mention in mentions]
+            if sentences and may_be_answer(sentence):
+                _apply_answer(sentence, sentences)
+            antecedent = _find_antecedent(sentence, *sentences[-1]) if sentences else None
+            sentences.append((sentence, sentence_mentions(sentence, antecedent)))
+    return [mention for _, mentions in sentences for mention in mentions]
 
 
-def _apply_answer(sentence: str, read: list[tuple[str, Sequence[Mention]]]) -> None:
+def _apply_answer(sentence: str, sentences: list[tuple[str, Sequence[Mention]]]) -> None:
     """Give the polarity of an answer ("No.") to what the sentences before it mention."""
-    for i, polarity in resolve_answer(sentence, [earlier for earlier, _ in read]):
-        earlier, mentions = read[i]
-        read[i] = (earlier, [replace(mention, polarity=polarity) for mention in mentions])
+    for i, polarity in resolve_answer(sentence, [earlier for earlier, _ in sentences]):
+        earlier, mentions = sentences[i]
+        sentences[i] = (earlier, [replace(mention, polarity=polarity) for mention in mentions])
 
 
 def _find_antecedent(sentence: str, earlier: str, mentions: Sequence[Mention]) -> Finding | None:

@@ -1,8 +1,8 @@
 """How far the cues of a sentence reach, and the polarity they give to findings in their scope.
 
 Works on the role string that `rag.report_nlp.labeller` explains, after `rag.report_nlp.clauses` has
-rewritten and split it. A neutral mention ("heart size is normal", "lungs are clear") has no own
-polarity: an adjective of its clause gives it one, and a negation inverts the adjective.
+rewritten and split it. A neutral mention ("heart size is normal", "lungs are clear") has no
+polarity itself: an adjective of its clause gives it one, and a negation inverts the adjective.
 """
 
 import re

@@ -196,16 +196,15 @@ def _base_forms(word: str) -> Iterator[str]:
 
 def _closest(word: str, candidates: Iterable[str]) -> str | None:
     """The candidate within one typing error of ``word``; within two for long words."""
-    best: tuple[int, str] | None = None
+    distances: dict[str, int] = {}
     for candidate in candidates:
         allowed = 2 if len(candidate) >= 11 and len(word) >= 10 else 1
         # The first letter is rarely wrong, and requiring it keeps "infusion" from "effusion".
-        if abs(len(candidate) - len(word)) > allowed or candidate[0] != word[0]:
-            continue
-        distance = _edit_distance(word, candidate)
-        if distance <= allowed and (best is None or distance < best[0]):
-            best = (distance, candidate)
-    return best[1] if best else None
+        if candidate[0] == word[0] and abs(len(candidate) - len(word)) <= allowed:
+            distance = _edit_distance(word, candidate)
+            if distance <= allowed:
+                distances[candidate] = distance
+    return min(distances, key=lambda candidate: distances[candidate], default=None)
 
 
 def _edit_distance(a: str, b: str) -> int:

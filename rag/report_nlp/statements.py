@@ -167,13 +167,13 @@ def parse_sentence(sentence: str) -> ParsedSentence:
 def _topics(
     mentions: Iterable[Mention], attributes: Iterable[PhraseMatch], *, advice: bool
 ) -> frozenset[Topic]:
-    of_findings = {Topic(mention.finding.topic) for mention in mentions}
+    finding_topics = {Topic(mention.finding.topic) for mention in mentions}
     roles = (role for match in attributes for role in match.roles)
-    topics = of_findings | {Topic(value) for value in _values("topic.", roles)}
+    topics = finding_topics | {Topic(value) for value in _values("topic.", roles)}
     specific = topics - {Topic.OVERALL, Topic.TECHNIQUE, Topic.OTHER}
     if specific:
         # "within normal limits" and "on the lateral view" do not change the topic
-        topics = specific | (of_findings - {Topic.OVERALL, Topic.OTHER})
+        topics = specific | (finding_topics - {Topic.OVERALL, Topic.OTHER})
     if advice:
         topics = topics | {Topic.ADVICE}
     return frozenset(topics or {Topic.OTHER})

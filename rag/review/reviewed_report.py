@@ -62,6 +62,9 @@ class Signature:
     name: str
     at: str
 
+    def __str__(self) -> str:
+        return f"{self.name}, {self.at}"
+
 
 @dataclass(frozen=True, slots=True)
 class Addendum:
