@@ -6,6 +6,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -52,3 +55,8 @@ def test_no_two_classes_of_the_product_have_one_name() -> None:
     )
     assert len(names) > 300
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_nobody_imports_what_docs_design_forbids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(no_cache=True, no_logo=True) == EXIT_STATUS_SUCCESS
