@@ -1,4 +1,4 @@
-"""What several benchmarks need: intervals, phantoms, a batch in this process."""
+"""Shared by the benchmarks: bootstrap intervals, phantom studies, a batch in this process."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,21 +16,21 @@ from rag.pipeline import ReportPipeline
 
 
 def interval(statistic: Callable[..., Any], *samples: NDArray[Any], digits: int = 2) -> str:
-    """A statistic of paired samples with its 95 % interval: bootstrap, 2 000 resamples, seed 0."""
+    """A statistic of paired samples with its 95 % bootstrap interval (2 000 resamples, seed 0)."""
     rng, n = np.random.default_rng(0), len(samples[0])
-    drawn = (rng.integers(0, n, n) for _ in range(2000))
-    found = [statistic(*(sample[rows] for sample in samples)) for rows in drawn]
-    low, high = np.percentile(found, [2.5, 97.5])
+    resamples = (rng.integers(0, n, n) for _ in range(2000))
+    values = [statistic(*(sample[rows] for sample in samples)) for rows in resamples]
+    low, high = np.percentile(values, [2.5, 97.5])
     return f"{statistic(*samples):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def ninety_fifth(values: NDArray[Any]) -> Any:
-    """The 95th percentile."""
+def p95(values: NDArray[Any]) -> Any:
+    """95th percentile."""
     return np.percentile(values, 95)
 
 
 def phantoms(folder: Path, count: int) -> list[BatchStudy]:
-    """Drawn studies of 1024 x 1024 pixels."""
+    """Studies of one phantom each, 1024 x 1024 pixels."""
     findings, studies = list(PhantomFinding), []
     for seed in range(count):
         path = folder / f"{seed}.dcm"
@@ -39,10 +39,10 @@ def phantoms(folder: Path, count: int) -> list[BatchStudy]:
     return studies
 
 
-def draft(
-    studies: Sequence[BatchStudy], pipeline: ReportPipeline, out: Path, *, at_once: int
+def run_studies(
+    studies: Sequence[BatchStudy], pipeline: ReportPipeline, out: Path, *, concurrency: int
 ) -> Counts:
-    """What `cxr-rag batch` does with these studies."""
+    """Run a batch as `cxr-rag batch` does."""
     with open_output(out) as output:
         prepare = threaded_prepare(pipeline, threads=2)
-        return run_batch(studies, Engine(pipeline, prepare, at_once, 300), output)
+        return run_batch(studies, Engine(pipeline, prepare, concurrency, 300), output)

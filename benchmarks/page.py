@@ -1,7 +1,7 @@
-"""How long a reader waits: first interactive, image on screen, evidence, draft; in Chromium.
+"""Waiting times on the page in Chromium: interactive, image on screen, evidence, draft.
 
-Against a running page (`cxr-rag demo`), a new browser context a run, so that nothing is cached. The
-image is a phantom of 3000 x 4000 pixels with noise, 12 bits, as lossless JPEG 2000 in DICOM.
+Needs a running page (`cxr-rag demo`); each run has a new browser context without cache. The image
+is a noisy phantom of 3000 x 4000 pixels, 12 bits, lossless JPEG 2000 in DICOM.
 
     nice -n 10 python benchmarks/page.py --url http://127.0.0.1:7860/ --runs 30
 """
@@ -22,18 +22,18 @@ from demo.phantom import draw_phantom
 from encoders.dicom.write import write_dx
 
 ROWS, COLUMNS = 4000, 3000
-NOISE = 12  # of 4095: what a detector adds, so that the file is as large as a real one
-WAIT = 120_000
+NOISE = 12  # standard deviation of 4095, so that the file is as large as a real one
+TIMEOUT_MS = 120_000
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 INTERACTIVE = (
     "() => document.querySelector('#draft-it')"
     " && document.querySelector('.viewer[data-state=empty] [data-do=tool-window][aria-pressed]')"
     " && document.querySelector('#upload input[type=file]')"
 )
-# the corner text is written after the first paint of the image's own pixels
+# this text appears after the first paint of the image
 PAINTED = "() => /%/.test(document.querySelector('.pane .corner-zoom')?.textContent ?? '')"
-# older pages have no first look: there every painted image is whole
-WHOLE = "() => (document.querySelector('.pane')?.dataset.whole ?? 'true') === 'true'"
+# a preview is painted first; older pages paint only the whole image
+FULL_RESOLUTION = "() => (document.querySelector('.pane')?.dataset.whole ?? 'true') === 'true'"
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
             browser = playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=FLAGS
             )
-            one_run(browser, args.url, image)  # warms the server, not the browser
+            one_run(browser, args.url, image)  # warms up the server
             runs = [one_run(browser, args.url, image) for _ in range(args.runs)]
             browser.close()
     print(f"{args.runs} runs; image {COLUMNS} x {ROWS}, {megabytes:.1f} MiB; seconds p50, p95")
@@ -59,45 +59,45 @@ def main() -> None:
 
 
 def one_run(browser: Browser, url: str, image: Path) -> dict[str, float]:
-    """Seconds of each wait; those of the draft from the click on the button."""
+    """Seconds of each wait."""
     context = browser.new_context(viewport={"width": 1920, "height": 1080})
     page = context.new_page()
     start = time.perf_counter()
     page.goto(url)
-    page.wait_for_function(INTERACTIVE, timeout=WAIT)
+    page.wait_for_function(INTERACTIVE, timeout=TIMEOUT_MS)
     interactive = time.perf_counter() - start
     with page.expect_response(
-        lambda answer: "/gradio_api/upload?" in answer.url, timeout=WAIT
+        lambda response: "/gradio_api/upload?" in response.url, timeout=TIMEOUT_MS
     ) as uploaded:
         start = time.perf_counter()
         page.set_input_files("#upload input[type=file]", image)
     uploaded.value.finished()
-    sent = time.perf_counter()
-    page.wait_for_function(PAINTED, timeout=WAIT)
+    received = time.perf_counter()
+    page.wait_for_function(PAINTED, timeout=TIMEOUT_MS)
     shown = time.perf_counter()
-    page.wait_for_function(WHOLE, timeout=WAIT)
-    whole = time.perf_counter()
+    page.wait_for_function(FULL_RESOLUTION, timeout=TIMEOUT_MS)
+    full = time.perf_counter()
     page.click("#draft-it")
-    asked = time.perf_counter()
-    page.wait_for_selector(".card", timeout=WAIT)
-    evidence = time.perf_counter() - asked
-    page.wait_for_selector(".draft .line[tabindex], .no-draft", timeout=WAIT)
-    draft = time.perf_counter() - asked
+    clicked = time.perf_counter()
+    page.wait_for_selector(".card", timeout=TIMEOUT_MS)
+    evidence = time.perf_counter() - clicked
+    page.wait_for_selector(".draft .line[tabindex], .no-draft", timeout=TIMEOUT_MS)
+    draft = time.perf_counter() - clicked
     context.close()
     return {
         "first interactive": interactive,
         "image on screen, from choosing the file": shown - start,
-        "image on screen, from the end of the upload": shown - sent,
-        "all its pixels, from the end of the upload": whole - sent,
+        "image on screen, from the end of the upload": shown - received,
+        "all its pixels, from the end of the upload": full - received,
         "evidence, from the click": evidence,
         "draft, from the click": draft,
     }
 
 
 def write_large_image(path: Path) -> None:
-    """The phantom at 12 megapixels, lossless JPEG 2000."""
-    drawn = Image.fromarray(draw_phantom(seed=1).astype(np.float32))
-    pixels = np.asarray(drawn.resize((COLUMNS, ROWS), Image.Resampling.BICUBIC)) * 4095
+    """A phantom of 12 megapixels, lossless JPEG 2000."""
+    phantom = Image.fromarray(draw_phantom(seed=1).astype(np.float32))
+    pixels = np.asarray(phantom.resize((COLUMNS, ROWS), Image.Resampling.BICUBIC)) * 4095
     noise = np.random.default_rng(0).normal(0, NOISE, pixels.shape)
     write_dx(
         path,

@@ -1,11 +1,9 @@
-"""Where the time of one study goes, without the language model.
+"""Time per study by stage of the pipeline, without a language model.
 
     python benchmarks/pipeline.py --out out/pipeline [--studies 40] [--data FOLDER]
 
-Runs the real pipeline (shipped encoder, an index of the Open-I training reports, the image's own
-study left out) over validation images. Milliseconds a study by the stages that a prediction
-records, brackets are 95 % intervals, bootstrap over studies. The index is kept in ``--out`` for
-later runs.
+Shipped encoder, an index of Open-I's training reports (kept in ``--out``), validation images.
+Milliseconds with 95 % bootstrap intervals over studies.
 """
 
 import argparse
@@ -15,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import interval, ninety_fifth
+from common import interval, p95
 
-from encoders.training.dataset import clean
+from encoders.training.dataset import build_dataset
 from encoders.training.sources.load import read_openi
 from rag.config_file import load_settings
 from rag.corpus.named import read_corpus
@@ -35,30 +33,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--studies", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    settings = load_settings("cpu").model_copy(update={"index_dir": chosen.out / "index"})
-    encoder, collection = load_encoder(settings), clean(read_openi(chosen.data))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    settings = load_settings("cpu").model_copy(update={"index_dir": options.out / "index"})
+    encoder, dataset = load_encoder(settings), build_dataset(read_openi(options.data))
     corpus = read_corpus("open-i")
-    kept = {study.study_id for study in collection.train}
-    others = frozenset(record.study_id for record in corpus.records) - kept
+    training = {study.study_id for study in dataset.train}
+    others = frozenset(record.study_id for record in corpus.records) - training
     index_reports(settings, corpus, encoder, exclude=others)
-    taken = []
+    timings = []
     with open_pipeline(settings, encoder) as pipeline:
         pipeline.drafter.llm = None
-        for image in collection.val[: chosen.studies + 2]:
+        for image in dataset.val[: options.studies + 2]:
             excluded = Exclusions(frozenset([image.study_id]))
             study = Study(image.frontals[0], name=image.study_id, exclude=excluded)
             started = time.perf_counter()
-            spent = pipeline.invoke(study).seconds
-            whole = time.perf_counter() - started
-            taken.append([*(spent.get(stage, 0.0) for stage in STAGES), whole])
-    rows = 1000 * np.array(taken[2:])  # what is loaded at the first call is not a study's time
+            seconds = pipeline.invoke(study).seconds
+            total = time.perf_counter() - started
+            timings.append([*(seconds.get(stage, 0.0) for stage in STAGES), total])
+    rows = 1000 * np.array(timings[2:])  # the first calls also load models
     columns = dict(zip((*STAGES, "all"), rows.T, strict=True))
-    columns["all beyond the encoder"] = columns["all"] - columns["encode"]
+    columns["all but encode"] = columns["all"] - columns["encode"]
     print(f"| n = {len(rows)} studies | p50 ms | p95 ms |\n|---|---|---|")
     for name, values in columns.items():
-        print(f"| {name} | {interval(np.median, values)} | {interval(ninety_fifth, values)} |")
+        print(f"| {name} | {interval(np.median, values)} | {interval(p95, values)} |")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
-"""What an eCLIP step costs beside a CLIP step, and how much of a step is data loading.
+"""Cost of an eCLIP training step relative to a CLIP step, and the share spent waiting for images.
 
 ``OMP_NUM_THREADS=1 python benchmarks/training.py [--steps 6] [--towers small lite0]``
 
-Made-up images and reports through the product's own loader and objective, forward, backward and
-AdamW. The kinds of step (plain, priming, expert) take turns in one run, so that a busy machine
-slows all of them; the cost of the paper's curriculum is their mean weighted by how often each
-comes. They are CPU seconds of the process, which other work on the machine hardly changes; what a
-step waits for its images is by the clock.
+Random images and reports through the real loader and objective: forward, backward, AdamW. The kinds
+of step (plain, priming, expert) alternate, so that other load affects all; the cost of the paper's
+curriculum is their mean weighted by frequency. Steps are in CPU time, waiting is in wall time.
 """
 
 import argparse
@@ -37,7 +35,7 @@ KINDS = ("plain", "priming", "expert", "loading")
 
 
 class Size(NamedTuple):
-    """A tower, its images, and the processor that fits them."""
+    """An image tower, its input, and a heatmap processor that fits."""
 
     tower: dict[str, Any]
     side: int
@@ -52,7 +50,7 @@ SIZES = {
 
 
 class Bench:
-    """One size, ready to take steps of any kind."""
+    """Takes training steps of any kind, at one size."""
 
     def __init__(self, size: Size) -> None:
         torch.manual_seed(0)
@@ -67,14 +65,14 @@ class Bench:
         generator = np.random.default_rng(0)
         side = size.side * 8 // 7
         images = generator.integers(0, 255, (IMAGES, side, side), dtype=np.uint8)
-        prepared = {
+        text_inputs = {
             "sentences": torch.randn(IMAGES, SENTENCES, 384),
             "present": torch.ones(IMAGES, SENTENCES, dtype=torch.bool),
         }
         texts = nn.functional.normalize(torch.randn(IMAGES, 384), dim=1)
         rows = torch.arange(IMAGES)
         self.data = TrainingTensors(
-            images, rows, prepared, texts, torch.zeros(IMAGES, 20), (), torch.ones(IMAGES).bool()
+            images, rows, text_inputs, texts, torch.zeros(IMAGES, 20), (), torch.ones(IMAGES).bool()
         )
         self.loader = BatchLoader(
             self.settings,
@@ -90,8 +88,8 @@ class Bench:
         ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.objective.parameters())
 
-    def kinds(self, step: int) -> dict[str, StepBatch]:
-        """The same images as a plain, a priming and an expert step."""
+    def batches_of(self, step: int) -> dict[str, StepBatch]:
+        """A plain, a priming and an expert step with the same images."""
         plain = replace(self.loader.make(step), priming=0.0, expert=None)
         expert = self.loader.expert_pairs(step, RankRng())
         return {
@@ -100,10 +98,10 @@ class Bench:
             "expert": replace(plain, expert=expert),
         }
 
-    def learn(self, seen: StepBatch) -> None:
+    def train_step(self, batch: StepBatch) -> None:
         """Forward, backward, AdamW."""
         with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bf16"):
-            loss = self.objective(seen.main, expert=seen.expert, priming=seen.priming)["loss"]
+            loss = self.objective(batch.main, expert=batch.expert, priming=batch.priming)["loss"]
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -112,44 +110,44 @@ class Bench:
 def measure(size: Size, *, steps: int) -> dict[str, float]:
     """Median seconds of each kind of step, of loading, and of waiting for the next batch."""
     bench = Bench(size)
-    found = defaultdict[str, list[float]](list)
+    seconds = defaultdict[str, list[float]](list)
 
-    def take(kind: str, work: Callable[[], Any], clock: Callable[[], float]) -> Any:
-        began = clock()
-        made = work()
-        found[kind].append(clock() - began)
-        return made
+    def timed(kind: str, work: Callable[[], Any], clock: Callable[[], float]) -> Any:
+        started = clock()
+        result = work()
+        seconds[kind].append(clock() - started)
+        return result
 
     for step in range(steps + 1):
-        for kind, seen in bench.kinds(step).items():
-            take(kind, partial(bench.learn, seen), time.process_time)
-        take("loading", partial(bench.loader.make, step), time.process_time)
+        for kind, batch in bench.batches_of(step).items():
+            timed(kind, partial(bench.train_step, batch), time.process_time)
+        timed("loading", partial(bench.loader.make, step), time.process_time)
     for kind, batches in (
-        ("ahead", bench.loader.batches()),
-        ("not ahead", map(bench.loader.make, range(steps + 1))),
+        ("prefetched", bench.loader.batches()),
+        ("not prefetched", map(bench.loader.make, range(steps + 1))),
     ):
         for _ in range(steps + 1):
-            seen = take(f"waiting, {kind}", partial(next, batches), time.perf_counter)
-            plain = replace(seen, priming=0.0, expert=None)
-            take(f"step, {kind}", partial(bench.learn, plain), time.perf_counter)
-    return {kind: statistics.median(values[1:]) for kind, values in found.items()}  # 1st warms up
+            batch = timed(f"waiting, {kind}", partial(next, batches), time.perf_counter)
+            plain = replace(batch, priming=0.0, expert=None)
+            timed(f"step, {kind}", partial(bench.train_step, plain), time.perf_counter)
+    return {kind: statistics.median(values[1:]) for kind, values in seconds.items()}  # 1st: warm-up
 
 
 def report(name: str, size: Size, cost: dict[str, float], *, steps: int) -> str:
-    """Markdown: one table a tower."""
-    schedule = Curriculum()
-    chance = float(np.mean([schedule.probability(step, steps=10_000) for step in range(10_000)]))
+    """Markdown table of one tower."""
+    curriculum = Curriculum()
+    expert = float(np.mean([curriculum.probability(step, steps=10_000) for step in range(10_000)]))
     eclip = (
-        schedule.cold * cost["priming"]
-        + chance * cost["expert"]
-        + (1 - schedule.cold - chance) * cost["plain"]
+        curriculum.cold * cost["priming"]
+        + expert * cost["expert"]
+        + (1 - curriculum.cold - expert) * cost["plain"]
     )
     rows = {f"{kind}, CPU ms": f"{1000 * cost[kind]:.0f}" for kind in KINDS}
     rows["eCLIP step / CLIP step over the curriculum"] = f"**{eclip / cost['plain']:.3f}**"
-    for kind in ("not ahead", "ahead"):
-        waits = cost[f"waiting, {kind}"]
-        share = waits / (waits + cost[f"step, {kind}"])
-        rows[f"share of a step that waits for its images, {kind}"] = f"**{share:.1%}**"
+    for kind in ("not prefetched", "prefetched"):
+        waiting = cost[f"waiting, {kind}"]
+        share = waiting / (waiting + cost[f"step, {kind}"])
+        rows[f"share of a step spent waiting for images, {kind}"] = f"**{share:.1%}**"
     head = (
         f"| {name}, {size.side} px, batch {size.batch}, {PRECISION}, "
         f"{torch.get_num_threads()} thread(s), median of {steps} | |"
@@ -161,10 +159,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6, help="of each kind")
     parser.add_argument("--towers", nargs="+", choices=SIZES, default=["small", "lite0"])
-    chosen = parser.parse_args()
-    for name in chosen.towers:
-        cost = measure(SIZES[name], steps=chosen.steps)
-        print(report(name, SIZES[name], cost, steps=chosen.steps), end="\n\n", flush=True)
+    options = parser.parse_args()
+    for name in options.towers:
+        cost = measure(SIZES[name], steps=options.steps)
+        print(report(name, SIZES[name], cost, steps=options.steps), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Ablation drivers: what a table of a paper needs."""
+"""The experiments behind docs/experiments.md."""

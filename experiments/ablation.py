@@ -1,11 +1,10 @@
-"""The question whether expert annotations help, asked fairly: all arms from one start.
+"""Ablation of training settings, such as whether expert annotations help.
 
 ``python -m experiments.ablation --config configs/train/arms.toml --out runs/arms``
 
-An arm is a set of changes to shared settings; all arms see the same images, the expert images as
-plain pairs included, so that only what is done with the annotations differs. The seed sets the
-starting weights, the order of images and every draw. A run that was cut resumes; a finished one is
-a line of a CSV file and not done again.
+An arm is a set of changes to shared settings. All arms train on the same images, with the expert
+images as ordinary pairs where their annotations are not used. The seed sets initial weights, image
+order and all sampling. Finished runs are rows of a CSV file; an interrupted ablation resumes.
 """
 
 import argparse
@@ -39,12 +38,12 @@ RUNS = "runs"
 
 
 class Arm(BaseModel):
-    """One arm of the table.
+    """One arm of the ablation.
 
     Attributes:
-        seeds: how many.
-        after: the arm whose trained model of the same seed it starts from.
-        settings: of its runs, without the seed: the shared ones, with what the arm changes.
+        seeds: number of runs.
+        after: the arm whose trained model of the same seed this one starts from.
+        settings: of its runs, the shared ones with the arm's changes; the seed is set by run.
     """
 
     name: str
@@ -54,7 +53,7 @@ class Arm(BaseModel):
 
 
 class AblationPlan(BaseModel):
-    """All arms; ``studies`` limits the training studies (0 is all)."""
+    """The arms; ``studies`` limits the number of training studies (0: all)."""
 
     arms: tuple[Arm, ...]
     baseline: str
@@ -62,11 +61,11 @@ class AblationPlan(BaseModel):
 
 
 def read_plan(path: Path) -> AblationPlan:
-    """The plan of a TOML file: ``[shared]`` settings, and ``[[arm]]`` with what differs.
+    """Read a plan from TOML: ``[shared]`` settings, and ``[[arm]]`` tables with changes to them.
 
     Raises:
         TrainingDataError: the file cannot be read, a key is unknown or out of range, or the arms
-            cannot be trained as they are.
+            do not fit each other.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -99,16 +98,16 @@ def read_plan(path: Path) -> AblationPlan:
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested tables are merged key by key, all else is replaced."""
+    """Settings with changes; nested tables are merged key by key."""
     merged = dict(base)
     for key, value in changes.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, dict) else value
+        base_value = merged.get(key)
+        merged[key] = _merged(base_value, value) if isinstance(base_value, dict) else value
     return merged
 
 
 def schedule(plan: AblationPlan) -> Iterator[tuple[Arm, int]]:
-    """(arm, seed): the arms with most seeds first, seed by seed, so that a cut leaves pairs."""
+    """All runs: arms with most seeds first, seed by seed, so that an interruption leaves pairs."""
     for count in sorted({arm.seeds for arm in plan.arms}, reverse=True):
         for seed in range(count):
             for arm in plan.arms:
@@ -117,17 +116,17 @@ def schedule(plan: AblationPlan) -> Iterator[tuple[Arm, int]]:
 
 
 def run_plan(plan: AblationPlan, *, dataset: Dataset, out: Path, cache: Path) -> None:
-    """Do every run that has no line yet; the table is written after each.
+    """Do every unfinished run; results and table are written after each.
 
     Raises:
         TrainingDataError: the data or a run folder cannot be used.
     """
     benchmark: Benchmark | None = None
+    finished = {(row["arm"], int(row["seed"])) for row in read_results(out / RESULTS)}
     for arm, seed in schedule(plan):
-        done = {(row["arm"], int(row["seed"])) for row in read_results(out / RESULTS)}
-        if (arm.name, seed) in done:
+        if (arm.name, seed) in finished:
             continue
-        began = time.monotonic()
+        started = time.monotonic()
         folder = _folder(out, arm.name, seed)
         settings = arm.settings.model_copy(update={"seed": seed})
         if arm.after:
@@ -135,11 +134,11 @@ def run_plan(plan: AblationPlan, *, dataset: Dataset, out: Path, cache: Path) ->
             model = settings.model.model_copy(update={"start_from": start})
             settings = settings.model_copy(update={"model": model})
         model_folder = train(settings, dataset=dataset, out=folder, cache=cache)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - started
         benchmark = benchmark or Benchmark(dataset, settings=settings, cache=cache)
         measures = benchmark.score(model_folder)
         _append(out / RESULTS, {"arm": arm.name, "seed": seed, "seconds": seconds, **measures})
-        (folder / CHECKPOINT).unlink(missing_ok=True)  # 3 copies of what `model` holds
+        (folder / CHECKPOINT).unlink(missing_ok=True)  # three times the size of the model
         _log.info("%s, seed %d: %.0f s", arm.name, seed, seconds)
         cells = summarise(read_results(out / RESULTS), baseline=plan.baseline)
         table = as_markdown(cells, baseline=plan.baseline)
@@ -151,7 +150,7 @@ def _folder(out: Path, name: str, seed: int) -> Path:
 
 
 def read_results(path: Path) -> list[dict[str, str]]:
-    """The finished runs."""
+    """Rows of the finished runs."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as stream:
@@ -159,16 +158,16 @@ def read_results(path: Path) -> list[dict[str, str]]:
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
-    shown = {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()}
+    formatted = {k: f"{v:.6g}" if isinstance(v, float) else str(v) for k, v in row.items()}
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(shown))
+    writer = csv.DictWriter(text, fieldnames=list(formatted))
     writer.writeheader()
-    writer.writerows([*read_results(path), shown])
-    write_text_atomic(path, text.getvalue())  # whole at any moment
+    writer.writerows([*read_results(path), formatted])
+    write_text_atomic(path, text.getvalue())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the plan, or resume it; 0 when all is done, 1 with a reason."""
+    """Run or resume a plan; exit status 0, or 1 with a message."""
     parser = argparse.ArgumentParser(prog="python -m experiments.ablation", description=__doc__)
     data = Path(os.environ.get("CXR_DATA", "../shared/data"))
     parser.add_argument("--config", type=Path, required=True, help="plan, TOML")
@@ -176,20 +175,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, required=True, help="results; pass an existing folder to resume"
     )
     parser.add_argument("--data", type=Path, default=data, help="holds openi/ and nih_expert/")
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        plan = read_plan(chosen.config)
-        usual = default_source(chosen.data)
-        dataset = load_dataset(plan.arms[0].settings.data or usual)
+        plan = read_plan(options.config)
+        dataset = load_dataset(plan.arms[0].settings.data or default_source(options.data))
         if plan.studies:
             dataset = dataset.first(plan.studies)
-        chosen.out.mkdir(parents=True, exist_ok=True)
-        run_plan(plan, dataset=dataset, out=chosen.out, cache=chosen.out / "cache")
+        options.out.mkdir(parents=True, exist_ok=True)
+        run_plan(plan, dataset=dataset, out=options.out, cache=options.out / "cache")
     except (TrainingDataError, EncoderError, EvalUsageError, EvalDataError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stderr.write((chosen.out / "table.md").read_text(encoding="utf-8"))
+    sys.stderr.write((options.out / "table.md").read_text(encoding="utf-8"))
     return 0
 
 

@@ -1,13 +1,13 @@
-"""The table of arms: what is measured of an arm's model, and the statistics over seeds.
+"""The table of an ablation: measures of each arm's models, and statistics over seeds.
 
-A model is measured on the validation studies by the tasks of `eval`: the first frontal image of
-each study, its report, the sentences of each class.
+The tasks of `eval` measure a model on the validation studies: the first frontal image of each, its
+report, the prompts of each class.
 
-The unit of the table is the seed: intervals are Student's over seeds; an arm and the baseline are
-paired by seed (two-sided paired t test, Holm over all arms and measures of the table). They say how
-sure the difference is for these validation studies, not for other ones. A permutation test over
-five seeds cannot fall below p = 0.06, hence t. Two seeds are shown and not tested: recalls come in
-steps, two equal differences are common, and a t test would call them certain.
+The unit of analysis is the seed: t intervals over seeds, and a two-sided t test against the
+baseline paired by seed, with Holm's correction over all arms and measures. They hold for these
+validation studies, not for new ones. A permutation test over five seeds cannot go below p = 0.06,
+hence the t test. Two seeds are not tested: recall comes in steps, so two equal differences are
+common, and a t test would call them certain.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,26 +55,31 @@ MEASURES = {
     "uniformity": ("embedding", "all", "uniformity (image)"),
     "modality gap": ("embedding", "all", "modality gap"),
 }
-"""Columns of the table: task of `eval`, subset, measure."""
+"""Rows of the table: task of `eval`, subset, measure."""
 
 LOWER_IS_BETTER = frozenset({"alignment", "uniformity", "modality gap"})
 
 _SAMPLES = 2
-"""Of the bootstrap over studies, which is not shown: the table's unit is the seed."""
+"""Bootstrap resamples of studies, not shown in this table."""
+
+MIN_TESTED_SEEDS = 3
+"""Seeds that an arm must share with the baseline to be tested."""
+
+NAN = float("nan")
 
 
 class Benchmark:
-    """Validation images, reports and findings, decoded once for all arms.
+    """Validation images, reports and labels, and training ones for the linear probe.
 
     Args:
-        dataset: studies; those of `probed` serve the linear probe.
-        settings: of any arm: size of the cached images.
-        cache: decoded images.
+        dataset: of all arms.
+        settings: of any arm; sets the size of cached images.
+        cache: folder of decoded images.
     """
 
     def __init__(self, dataset: Dataset, *, settings: TrainSettings, cache: Path) -> None:
         val = [study for study in dataset.val if study.frontals]
-        train = probed(dataset)
+        train = probe_studies(dataset)
         self._studies = [*val, *train]
         self._texts = [study.text for study in val]
         labelled = [_labelled(study, split="val") for study in val]
@@ -86,7 +91,7 @@ class Benchmark:
         )
 
     def score(self, folder: Path) -> dict[str, float]:
-        """Every measure of a model folder; its vectors are kept beside it."""
+        """All measures of a model; its vectors are saved beside its folder."""
         path = folder.parent / "vectors.npz"
         self._embed(folder, path)
         results = {
@@ -104,8 +109,8 @@ class Benchmark:
 
     def _embed(self, folder: Path, path: Path) -> None:
         encoder = load_encoder(folder, backend="torch")
-        shown = (image.astype(np.float32) / 255 for image in self._images)
-        images = encoder.embed_images([CxrImage(pixels, source_sha256="") for pixels in shown])
+        scaled = (image.astype(np.float32) / 255 for image in self._images)
+        images = encoder.embed_images([CxrImage(pixels, source_sha256="") for pixels in scaled])
         text = np.full_like(images, np.nan)
         text[: len(self._texts)] = encoder.embed_texts(self._texts)
         sentences = [prompt.text for prompt in prompts(self._data.classes)]
@@ -119,8 +124,8 @@ class Benchmark:
         save_vectors(path, vectors)
 
 
-def probed(dataset: Dataset) -> list[TrainingStudy]:
-    """Training studies that the linear probe learns from: a finding that has no label is absent."""
+def probe_studies(dataset: Dataset) -> list[TrainingStudy]:
+    """Training studies for the linear probe, whose missing labels mean absent findings."""
     return [
         study
         for study in dataset.train
@@ -129,13 +134,13 @@ def probed(dataset: Dataset) -> list[TrainingStudy]:
 
 
 def _labelled(study: TrainingStudy, *, split: str) -> DatasetImage:
-    """A study as `eval` sees it, with the classes that Open-I's labels or CheXpert's stand for."""
-    own = study.labels & frozenset(classes_of(DatasetLayout.OPEN_I))
+    """A study for `eval`, with Open-I classes from its Open-I or CheXpert labels."""
+    open_i_labels = study.labels & frozenset(classes_of(DatasetLayout.OPEN_I))
     return DatasetImage(
         image_id=study.study_id,
         patient_id=study.patient_id,
         image=str(study.frontals[0]),
-        labels=own | map_labels(DatasetLayout.OPEN_I, study.labels),
+        labels=open_i_labels | map_labels(DatasetLayout.OPEN_I, study.labels),
         text=study.text,
         split=split,
     )
@@ -146,19 +151,17 @@ def _value(result: Result, *, subset: str, measure: str) -> float:
     return float("nan") if found is None or found.value is None else found.value
 
 
-LEAST_TESTED = 3
-"""Seeds that an arm must share with the baseline to be tested."""
-
-NAN = float("nan")
-
-
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """An arm's measure: mean and half width of its interval (NaN for one seed), n seeds.
+    """One measure of one arm.
 
-    ``difference`` to the baseline over the shared seeds with its half width, and the p value
-    before and after Holm; NaN for the baseline and for fewer than two shared seeds, the p values
-    also for fewer than `LEAST_TESTED` and where all differences are equal.
+    Attributes:
+        mean: over n seeds.
+        half: half the width of its interval; NaN for one seed.
+        difference, difference_half: the same of the difference from the baseline, over shared
+            seeds; NaN for the baseline and for fewer than two.
+        p, p_holm: before and after correction; NaN also for fewer than `MIN_TESTED_SEEDS`, and
+            where all differences are equal.
     """
 
     mean: float
@@ -175,7 +178,7 @@ Table = dict[str, dict[str, Cell]]
 
 
 def summarise(rows: Sequence[Mapping[str, str]], *, baseline: str) -> Table:
-    """Cells by arm and measure, from the lines of finished runs."""
+    """Cells by arm and measure, from the rows of finished runs."""
     values: dict[str, dict[str, dict[int, float]]] = {}
     for row in rows:
         for measure in MEASURES:
@@ -197,17 +200,18 @@ def summarise(rows: Sequence[Mapping[str, str]], *, baseline: str) -> Table:
 
 
 def _cell(seeds: Mapping[int, float], base: Mapping[int, float]) -> Cell:
-    own = np.array(list(seeds.values()))
-    cell = Cell(float(own.mean()), _half_width(own), len(own))
-    apart = np.array([seeds[seed] - base[seed] for seed in sorted(seeds.keys() & base.keys())])
-    if len(apart) < 2:
+    values = np.array(list(seeds.values()))
+    cell = Cell(float(values.mean()), _half_width(values), len(values))
+    shared = sorted(seeds.keys() & base.keys())
+    differences = np.array([seeds[seed] - base[seed] for seed in shared])
+    if len(differences) < 2:
         return cell
-    testable = len(apart) >= LEAST_TESTED and np.ptp(apart) > 0
+    testable = len(differences) >= MIN_TESTED_SEEDS and np.ptp(differences) > 0
     return replace(
         cell,
-        difference=float(apart.mean()),
-        difference_half=_half_width(apart),
-        p=float(stats.ttest_1samp(apart, 0).pvalue) if testable else NAN,
+        difference=float(differences.mean()),
+        difference_half=_half_width(differences),
+        p=float(stats.ttest_1samp(differences, 0).pvalue) if testable else NAN,
     )
 
 
@@ -218,7 +222,7 @@ def _half_width(values: NDArray[np.float64]) -> float:
 
 
 def as_markdown(cells: Table, *, baseline: str) -> str:
-    """One table of means with intervals, one of differences with p values."""
+    """A table of means with intervals, and one of differences with p values."""
     others = [arm for arm in cells if arm != baseline]
     head = [f"{arm} (n={next(iter(row.values())).n})" for arm, row in cells.items()]
     means = [

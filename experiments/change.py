@@ -1,24 +1,25 @@
-"""What two images of one patient tell of change: measures it, and fits the encoder's change.json.
+"""Measures how well change is told from images of one patient, and fits the encoder's change.json.
 
     python -m experiments.change DATA [--encoder eclip] [--write]
 
 DATA holds ``nih_128`` (images in time order, text-mined labels) and ``nih_expert`` (images read by
-radiologists). Only patients whom the encoder's training never saw count. Two truths:
+radiologists). Only patients held back from the encoder's training are used, with two references:
 
-*Text-mined*: consecutive images; the earlier one's labels stand for what the prior report states. A
-label that is not mentioned is not there, so what a report leaves out looks like a change.
-*Experts*: images that one source read both times (ChestX-Det, RSNA). Few, chosen for findings, but
-what they say is there. The model and its limits come from these, areas under the curve from both.
+*Text-mined*: consecutive images; the earlier one's labels stand for the prior report. A label that
+is not mentioned counts as absent, so what a report leaves out looks like a change.
+*Experts*: images that one source read both times (ChestX-Det, RSNA). Few, and selected for
+findings, but reliable: the model and its limits are fitted on them, AUCs are measured on both.
 
-Verdicts are cross-fitted over ten folds of patients; areas are of the head's own log-odds, to which
-nothing is fitted here. The limits are chosen on the experts' rows, so how often a verdict is right
-there is slightly flattered. Intervals are over resamples of patients.
+Verdicts are cross-fitted over ten folds of patients; AUCs are of the head's own log-odds. Limits
+are chosen on the experts' rows, so the accuracy of verdicts there is slightly optimistic. Intervals
+are 95 % bootstrap over patients.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ from experiments.change_pairs import (
     Floats,
     ImagePairs,
     expert_images,
-    log_odds,
-    mined_images,
-    pairs_of,
+    pair_images,
+    predict_log_odds,
+    text_mined_images,
 )
 from rag.atomic_io import write_text_atomic
 from rag.change import CHANGE_FILE, VERSION
@@ -46,146 +47,146 @@ from rag.screening.calibration import read_calibration
 from rag.screening.finding_head import CALIBRATION_FILE, HEAD_FILE, read_finding_head
 
 FOLDS, RESAMPLES = 10, 1000
-LEAST_RIGHT, SURELY_RIGHT, LEAST_SAID = 0.75, 0.5, 25
-"""A verdict is said from the lowest certainty on at which so many are right by experts, more than
-half by the lower end of Wilson's interval (rows of one patient counted as independent), and it was
-said so often; else never."""
-LEAST_ROWS = 5
-"""That went and that stayed, of a finding that was there, and alike of one that was not; fewer say
-nothing of the finding, and it is left out."""
+MIN_ACCURACY, MIN_LOWER_BOUND, MIN_VERDICTS = 0.75, 0.5, 25
+"""A verdict's limit is the lowest certainty above which at least 25 were given, three in four were
+right, and the lower end of Wilson's interval (rows counted as independent) is above one half."""
+MIN_ROWS = 5
+"""Findings need so many rows with and without the finding now, from the same earlier state."""
 Weighted = Callable[[Floats], Floats]
-"""How often each row counts, float64 [B, N], to a value of each, [B]."""
+"""Row weights float64 [B, N] to a value for each set of weights, [B]."""
 
 
-def features(pairs: ImagePairs) -> Floats:
-    """Log-odds about each finding's mean, and which finding it is."""
+def design_matrix(pairs: ImagePairs) -> Floats:
+    """Log-odds centred by finding, and an indicator column for each finding."""
     names = np.unique(pairs.findings)
-    which = (pairs.findings[:, None] == names).astype(float)
-    return np.hstack([(pairs.odds - which @ means_of(pairs))[:, None], which])
+    indicators = (pairs.findings[:, None] == names).astype(float)
+    return np.hstack([(pairs.log_odds - indicators @ mean_log_odds(pairs))[:, None], indicators])
 
 
-def means_of(pairs: ImagePairs) -> Floats:
+def mean_log_odds(pairs: ImagePairs) -> Floats:
     """Mean log-odds of each finding, in the order of their names."""
     names = np.unique(pairs.findings)
-    return np.array([pairs.odds[pairs.findings == name].mean() for name in names])
+    return np.array([pairs.log_odds[pairs.findings == name].mean() for name in names])
 
 
-def one_slope() -> LogisticRegression:
-    """One slope for all findings, and a shift for each, held towards the common one."""
+def regression() -> LogisticRegression:
+    """One slope for all findings, and a shift for each, regularised towards the common one."""
     return LogisticRegression(C=1.0, max_iter=1000)
 
 
-def cross_fitted(pairs: ImagePairs, rows: Flags) -> Floats:
-    """Probability that the finding is there now, in these rows, by patients of other folds."""
-    names, places = np.unique(pairs.patients, return_inverse=True)
-    fold = (np.random.default_rng(0).permutation(len(names)) % FOLDS)[places]
-    found: Floats = cross_val_predict(
-        one_slope(),
-        features(pairs)[rows],
+def cross_fit(pairs: ImagePairs, rows: Flags) -> Floats:
+    """Probability that the finding is present now, for these rows, from other folds' patients."""
+    names, patient = np.unique(pairs.patients, return_inverse=True)
+    fold = (np.random.default_rng(0).permutation(len(names)) % FOLDS)[patient]
+    probabilities: Floats = cross_val_predict(
+        regression(),
+        design_matrix(pairs)[rows],
         pairs.now[rows],
         cv=PredefinedSplit(fold[rows]),
         method="predict_proba",
     )
-    return found[:, 1]
+    return probabilities[:, 1]
 
 
-def areas(pairs: ImagePairs) -> Iterator[str]:
-    """Lines of a table: mean area over the findings that have five of either kind."""
-    for name, rows, so, sign in (
+def auc_rows(pairs: ImagePairs) -> Iterator[str]:
+    """Table rows: mean AUC over the findings with at least five rows of either outcome."""
+    for name, rows, changed, sign in (
         ("appears", ~pairs.before, pairs.now, 1),
         ("disappears", pairs.before, ~pairs.now, -1),
     ):
-        at, true = pairs.only(rows), so[rows]
-        parts = [at.findings == finding for finding in np.unique(at.findings)]
-        parts = [part for part in parts if min(true[part].sum(), (~true[part]).sum()) >= 5]
-        area = _interval(at.patients, _mean_auc(sign * at.odds, true, parts))
-        yield f"| {name} | {true.sum()} of {rows.sum()}; {len(parts)} | {area} |"
+        selected, truth = pairs.select(rows), changed[rows]
+        masks = [selected.findings == finding for finding in np.unique(selected.findings)]
+        masks = [mask for mask in masks if min(truth[mask].sum(), (~truth[mask]).sum()) >= 5]
+        auc = _interval(selected.patients, _mean_auc(sign * selected.log_odds, truth, masks))
+        yield f"| {name} | {truth.sum()} of {rows.sum()}; {len(masks)} | {auc} |"
 
 
-def _mean_auc(scores: Floats, so: Flags, parts: list[Any]) -> Weighted:
+def _mean_auc(scores: Floats, truth: Flags, masks: list[Any]) -> Weighted:
     def mean(weights: Floats) -> Floats:
-        none = np.full(len(weights), np.nan)
-        each = [weighted_auroc(scores[part], so[part], weights[:, part]) for part in parts]
-        return np.asarray(np.nanmean(each or [none], axis=0))
+        undefined = np.full(len(weights), np.nan)
+        aucs = [weighted_auroc(scores[mask], truth[mask], weights[:, mask]) for mask in masks]
+        return np.asarray(np.nanmean(aucs or [undefined], axis=0))
 
     return mean
 
 
-def _interval(patients: NDArray[np.str_], value: Weighted) -> str:
-    """A value with its 95 % interval over resamples of patients."""
-    drawn = [value(w) for w in resample_weights(patients.tolist(), samples=RESAMPLES, seed=0)]
-    low, high = intervals(np.concatenate(drawn)[:, None])[0]
-    return f"{value(np.ones((1, len(patients))))[0]:.3f} [{low:.3f}, {high:.3f}]"
+def _interval(patients: NDArray[np.str_], statistic: Weighted) -> str:
+    """A statistic with its 95 % interval, bootstrap over patients."""
+    samples = resample_weights(patients.tolist(), samples=RESAMPLES, seed=0)
+    low, high = intervals(np.concatenate([statistic(weights) for weights in samples])[:, None])[0]
+    return f"{statistic(np.ones((1, len(patients))))[0]:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def verdicts(pairs: ImagePairs) -> dict[str, tuple[Floats, Flags]]:
-    """Of each verdict, cross-fitted: how certain it is where it could be said, and if right."""
-    there, stays = (cross_fitted(pairs, rows) for rows in (~pairs.before, pairs.before))
+def cross_fit_verdicts(pairs: ImagePairs) -> dict[str, tuple[Floats, Flags]]:
+    """For each verdict, certainty and correctness in every row where it could be given."""
+    appears, persists = (cross_fit(pairs, rows) for rows in (~pairs.before, pairs.before))
     now = pairs.now[pairs.before]
     return {
-        "new": (there, pairs.now[~pairs.before]),
-        "persists": (stays, now),
-        "resolved": (1 - stays, ~now),
+        "new": (appears, pairs.now[~pairs.before]),
+        "persists": (persists, now),
+        "resolved": (1 - persists, ~now),
     }
 
 
-def how_often_right(pairs: ImagePairs, limits: Mapping[str, float]) -> Iterator[str]:
-    """A line for each verdict: how often it is said, and how often it is right then."""
-    for verdict, (certainty, right) in verdicts(pairs).items():
+def accuracy_lines(pairs: ImagePairs, limits: Mapping[str, float]) -> Iterator[str]:
+    """A line per verdict: how often it is given, and how often it is right then."""
+    for verdict, (certainty, right) in cross_fit_verdicts(pairs).items():
         patients = pairs.patients[~pairs.before if verdict == "new" else pairs.before]
-        said = certainty >= limits.get(verdict, np.inf)
-        if said.any():
-            share = _interval(patients[said], _share(right[said]))
-            yield f"{verdict}: said {said.sum()} of {len(said)} times, right in {share}"
+        given = certainty >= limits.get(verdict, np.inf)
+        if given.any():
+            accuracy = _interval(patients[given], _share(right[given]))
+            yield f"{verdict}: said {given.sum()} of {len(given)} times, right in {accuracy}"
 
 
-def _share(right: Flags) -> Weighted:
-    return lambda weights: divide(weights @ right, weights.sum(axis=1))
+def _share(flags: Flags) -> Weighted:
+    return lambda weights: divide(weights @ flags, weights.sum(axis=1))
 
 
-def limit_of(certainty: Floats, right: Flags) -> float | None:
-    """Lowest certainty from which enough verdicts are right; None where there is none."""
-    for least in np.arange(0.5, 1.0, 0.01):
-        said = certainty >= least
-        if said.sum() < LEAST_SAID:
+def fit_limit(certainty: Floats, right: Flags) -> float | None:
+    """The lowest certainty above which enough verdicts are right; None if there is none."""
+    for limit in np.arange(0.5, 1.0, 0.01):
+        given = certainty >= limit
+        if given.sum() < MIN_VERDICTS:
             break
-        interval = binomtest(int(right[said].sum()), int(said.sum())).proportion_ci(method="wilson")
-        if right[said].mean() >= LEAST_RIGHT and interval.low > SURELY_RIGHT:
-            return round(float(least), 2)
+        test = binomtest(int(right[given].sum()), int(given.sum()))
+        lower_bound = test.proportion_ci(method="wilson").low
+        if right[given].mean() >= MIN_ACCURACY and lower_bound > MIN_LOWER_BOUND:
+            return round(float(limit), 2)
     return None
 
 
-def often_enough(pairs: ImagePairs) -> Flags:
-    """Rows of findings that had either fate `LEAST_ROWS` times from the state they were in."""
-    enough = np.zeros(len(pairs.now), bool)
+def frequent_rows(pairs: ImagePairs) -> Flags:
+    """Rows of findings with at least `MIN_ROWS` of either outcome from the row's earlier state."""
+    frequent = np.zeros(len(pairs.now), bool)
     for name in np.unique(pairs.findings):
         for state in (pairs.before, ~pairs.before):
             rows = state & (pairs.findings == name)
-            if min(pairs.now[rows].sum(), (~pairs.now[rows]).sum()) >= LEAST_ROWS:
-                enough |= rows
-    return enough
+            if min(pairs.now[rows].sum(), (~pairs.now[rows]).sum()) >= MIN_ROWS:
+                frequent |= rows
+    return frequent
 
 
-def model_of(pairs: ImagePairs, encoder_id: str) -> dict[str, Any]:
-    """What `rag.change.read_change_model` reads: bias and slope by earlier state and finding."""
-    names, weights = np.unique(pairs.findings), {}
+def fit_model(pairs: ImagePairs, encoder_id: str) -> dict[str, Any]:
+    """The content of change.json, which `rag.change.read_change_model` reads."""
+    names, present_now = np.unique(pairs.findings), {}
     for state, rows in (("absent", ~pairs.before), ("present", pairs.before)):
-        model = one_slope().fit(features(pairs)[rows], pairs.now[rows])
+        model = regression().fit(design_matrix(pairs)[rows], pairs.now[rows])
         slope, shifts = model.coef_[0][0], model.coef_[0][1:] + model.intercept_[0]
-        biases = shifts - slope * means_of(pairs)
-        weights[state] = {
+        biases = shifts - slope * mean_log_odds(pairs)
+        present_now[state] = {
             str(name): [round(float(bias), 3), round(float(slope), 3)]
             for name, bias in zip(names, biases, strict=True)
             if (pairs.findings[rows] == name).any()
         }
-    limits = {name: limit_of(*each) for name, each in verdicts(pairs).items()}
+    verdicts = cross_fit_verdicts(pairs)
+    limits = {name: fit_limit(certainty, right) for name, (certainty, right) in verdicts.items()}
     return {
         "format": VERSION,
         "encoder_id": encoder_id,
         "patients": len(np.unique(pairs.patients)),
         "rows": len(pairs.now),
         "limits": {name: limit for name, limit in limits.items() if limit is not None},
-        "present_now": weights,
+        "present_now": present_now,
     }
 
 
@@ -199,26 +200,28 @@ def main() -> None:
     parser.add_argument(
         "--write", action="store_true", help="change.json into the encoder's folder"
     )
-    chosen = parser.parse_args()
-    folder = eclip_folder(chosen.encoder)
+    options = parser.parse_args()
+    folder = eclip_folder(options.encoder)
     if folder is None:
-        parser.error(f"{chosen.encoder} has no folder of its own")
-    encoder, head = load_encoder(chosen.encoder), read_finding_head(folder / HEAD_FILE)
-    sources = {"text-mined": mined_images(chosen.data), "experts": expert_images(chosen.data)}
-    patients = [images for each in sources.values() for images in each]
-    measured = read_calibration(folder / CALIBRATION_FILE)
-    odds = log_odds(patients, encoder, head, measured)
-    pairs = {
-        name: pairs_of(each, odds, head.names, blind=measured.not_assessable)
-        for name, each in sources.items()
+        parser.error(f"{options.encoder} has no folder of its own")
+    encoder, head = load_encoder(options.encoder), read_finding_head(folder / HEAD_FILE)
+    calibration = read_calibration(folder / CALIBRATION_FILE)
+    sources = {
+        "text-mined": text_mined_images(options.data),
+        "experts": expert_images(options.data),
     }
-    often = {name: each.only(often_enough(each)) for name, each in pairs.items()}
-    model = model_of(often["experts"], encoder.encoder_id)
-    for name, each in pairs.items():
-        lines = [f"\n{name}: {len(np.unique(each.patients))} patients, {len(each.now)} rows\n"]
-        lines += [*areas(each), "", *how_often_right(often[name], model["limits"])]
+    log_odds = predict_log_odds(chain(*sources.values()), encoder, head, calibration)
+    pairs = {
+        name: pair_images(patients, log_odds, head.names, not_assessable=calibration.not_assessable)
+        for name, patients in sources.items()
+    }
+    frequent = {name: rows.select(frequent_rows(rows)) for name, rows in pairs.items()}
+    model = fit_model(frequent["experts"], encoder.encoder_id)
+    for name, rows in pairs.items():
+        lines = [f"\n{name}: {len(np.unique(rows.patients))} patients, {len(rows.now)} rows\n"]
+        lines += [*auc_rows(rows), "", *accuracy_lines(frequent[name], model["limits"])]
         sys.stdout.write("\n".join(lines) + "\n")
-    if chosen.write:
+    if options.write:
         write_text_atomic(folder / CHANGE_FILE, json.dumps(model, indent=1) + "\n")
 
 

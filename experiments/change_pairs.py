@@ -1,6 +1,6 @@
-"""Images of one patient one after the other, with what two sources say of them and the head's odds.
+"""Consecutive images of one patient with labels of two sources and log-odds of the finding head.
 
-Owns which labels of the NIH's sources say what the finding head says, and who is held back.
+Owns which NIH labels correspond to the head's findings, and that only held-back patients are used.
 """
 
 import json
@@ -22,7 +22,7 @@ from rag.change import PROBABILITY_FLOOR
 from rag.screening.calibration import Calibration
 from rag.screening.finding_head import FindingHead
 
-MINED = {
+TEXT_MINED = {
     "Atelectasis": ("Atelectasis",),
     "Cardiomegaly": ("Cardiomegaly",),
     "Consolidation": ("Consolidation",),
@@ -36,7 +36,7 @@ MINED = {
     "emphysema": ("Emphysema",),
     "lung_fibrosis": ("Fibrosis",),
 }
-"""The head's findings, and NIH's text-mined labels that say the same."""
+"""NIH's text-mined labels by finding of the head."""
 CHESTX_DET = {
     "Atelectasis": ("Atelectasis",),
     "Cardiomegaly": ("Cardiomegaly",),
@@ -56,8 +56,8 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class ReadImage:
-    """An image of a patient and what one source says of it, by the head's names."""
+class LabelledImage:
+    """An image of a patient, and which findings one source says are present."""
 
     image_id: str
     patient: str
@@ -67,37 +67,37 @@ class ReadImage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImagePairs:
-    """One row for each finding of two images of a patient.
+    """Pairs of images of one patient; a row for each finding of a pair.
 
     Attributes:
         patients, findings: str [N].
-        before, now: whether it is there, bool [N].
-        odds: calibrated log-odds of the later image, float64 [N].
+        before, now: whether the finding is present in the earlier and later image, bool [N].
+        log_odds: calibrated, of the later image, float64 [N].
     """
 
     patients: NDArray[np.str_]
     findings: NDArray[np.str_]
     before: Flags
     now: Flags
-    odds: Floats
+    log_odds: Floats
 
-    def only(self, rows: NDArray[Any]) -> "ImagePairs":
-        """Some rows."""
-        fields = (self.patients, self.findings, self.before, self.now, self.odds)
-        return ImagePairs(*(field[rows] for field in fields))
+    def select(self, rows: NDArray[Any]) -> "ImagePairs":
+        """These rows only."""
+        columns = (self.patients, self.findings, self.before, self.now, self.log_odds)
+        return ImagePairs(*(column[rows] for column in columns))
 
 
-def mined_images(data: Path) -> list[list[ReadImage]]:
+def text_mined_images(data: Path) -> list[list[LabelledImage]]:
     """Images of each held-back patient with text-mined labels, in time order."""
-    rows = sorted(_rows(data / "nih_128" / "labels.jsonl"), key=lambda row: row["follow_up"])
+    rows = sorted(_read_rows(data / "nih_128" / "labels.jsonl"), key=lambda row: row["follow_up"])
     return _by_patient(
-        _image(row, data / "nih_128", MINED, row["labels"]) for row in rows if row["labels"]
+        _image(row, data / "nih_128", TEXT_MINED, row["labels"]) for row in rows if row["labels"]
     )
 
 
-def expert_images(data: Path) -> list[list[ReadImage]]:
-    """Images of each held-back patient that one source read, in time order; a list a source."""
-    rows = sorted(_rows(data / "nih_expert" / "readings.jsonl"), key=lambda row: row["id"])
+def expert_images(data: Path) -> list[list[LabelledImage]]:
+    """Images of each held-back patient read by one source, in time order; a list per source."""
+    rows = sorted(_read_rows(data / "nih_expert" / "readings.jsonl"), key=lambda row: row["id"])
     return [
         images
         for source, names in (("chestx-det", CHESTX_DET), ("rsna-2018", RSNA))
@@ -110,63 +110,72 @@ def expert_images(data: Path) -> list[list[ReadImage]]:
     ]
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _image(
-    row: Mapping[str, Any], folder: Path, names: Mapping[str, tuple[str, ...]], said: Iterable[str]
-) -> ReadImage:
-    labels = set(said)
-    present = {name: bool(labels & set(words)) for name, words in names.items()}
-    return ReadImage(row["id"], row["patient_id"], folder / row["image"], present)
+    row: Mapping[str, Any],
+    folder: Path,
+    names: Mapping[str, tuple[str, ...]],
+    labels: Iterable[str],
+) -> LabelledImage:
+    present = {finding: not set(labels).isdisjoint(names[finding]) for finding in names}
+    return LabelledImage(row["id"], row["patient_id"], folder / row["image"], present)
 
 
-def _by_patient(images: Iterable[ReadImage]) -> list[list[ReadImage]]:
-    found: defaultdict[str, list[ReadImage]] = defaultdict(list)
+def _by_patient(images: Iterable[LabelledImage]) -> list[list[LabelledImage]]:
+    """Images of each held-back patient with more than one."""
+    grouped: defaultdict[str, list[LabelledImage]] = defaultdict(list)
     for image in images:
         if is_held_back(image.patient, share=NIH_VAL_SHARE):
-            found[image.patient].append(image)
-    return [images for images in found.values() if len(images) > 1]
+            grouped[image.patient].append(image)
+    return [images for images in grouped.values() if len(images) > 1]
 
 
-def log_odds(
-    patients: Iterable[list[ReadImage]],
+def predict_log_odds(
+    patients: Iterable[list[LabelledImage]],
     encoder: ImageEncoder,
     head: FindingHead,
-    measured: Calibration,
+    calibration: Calibration,
 ) -> dict[str, Floats]:
-    """The head's calibrated log-odds by image, as the product cuts them off."""
+    """Calibrated log-odds [findings] by image, clipped as in `rag.change`."""
     limit = np.log((1 - PROBABILITY_FLOOR) / PROBABILITY_FLOOR)
-    found: dict[str, Floats] = {}
+    log_odds: dict[str, Floats] = {}
     for image in chain.from_iterable(patients):
-        if image.image_id not in found:
+        if image.image_id not in log_odds:
             vectors = encoder.embed_images([read_image(image.path)])
-            odds = head.log_odds(vectors)[0] * measured.slope + measured.shift
-            found[image.image_id] = np.clip(odds, -limit, limit)
-    return found
+            calibrated = head.log_odds(vectors)[0] * calibration.slope + calibration.shift
+            log_odds[image.image_id] = np.clip(calibrated, -limit, limit)
+    return log_odds
 
 
-def pairs_of(
-    patients: Iterable[list[ReadImage]],
-    odds: Mapping[str, Floats],
+def pair_images(
+    patients: Iterable[list[LabelledImage]],
+    log_odds: Mapping[str, Floats],
     names: Sequence[str],
     *,
-    blind: frozenset[str],
+    not_assessable: frozenset[str],
 ) -> ImagePairs:
-    """Consecutive images, a row for each finding that both were looked at for and that is seen."""
+    """Consecutive images, with a row for each assessable finding that the source labels."""
     rows = [
-        (one.patient, name, one.present[name], two.present[name], odds[two.image_id][at])
+        (
+            earlier.patient,
+            name,
+            earlier.present[name],
+            later.present[name],
+            log_odds[later.image_id][column],
+        )
         for images in patients
-        for one, two in pairwise(images)
-        for at, name in enumerate(names)
-        if name in one.present and name not in blind
+        for earlier, later in pairwise(images)
+        for column, name in enumerate(names)
+        if name in earlier.present and name not in not_assessable
     ]
-    of, findings, before, now, later = zip(*rows, strict=True)
+    patient, finding, before, now, current = zip(*rows, strict=True)
     return ImagePairs(
-        np.array(of),
-        np.array(findings),
+        np.array(patient),
+        np.array(finding),
         np.array(before, bool),
         np.array(now, bool),
-        np.array(later),
+        np.array(current),
     )

@@ -1,8 +1,8 @@
-"""A picture of expert images with the heatmaps of their marks; needs matplotlib.
+"""Plots expert images with the heatmaps of their annotations; needs matplotlib.
 
-``python -m experiments.plot_heatmaps OUT.png --config FILE.toml``: the first expert images that a
-training configuration names, to see before a long run that the marks are where they should be.
-An image is shown as training sees it: squashed to a square.
+``python -m experiments.plot_heatmaps OUT.png --config FILE.toml`` shows the first expert images of
+a training configuration, squashed to a square as in training, to check the coordinates before a
+long run.
 """
 
 import argparse
@@ -20,18 +20,16 @@ from encoders.training.config import read_settings
 from encoders.training.dataset import TrainingDataError
 from encoders.training.sources.load import load_dataset, study_source
 
-_SIDE = 240
-"""Of a heatmap in pixels."""
-
+_HEATMAP_PIXELS = 240
 _COLUMNS = 4
-_UNIT = (0, 1, 1, 0)
-"""Places are fractions of the image, from its upper left corner."""
+_EXTENT = (0, 1, 1, 0)
+"""Axes are fractions of the image, from its upper left corner."""
 
 Panel = tuple[str, NDArray[np.float32], Annotation]
 
 
 def plot(panels: Sequence[Panel]) -> Any:
-    """A figure of all panels: image, heatmap in orange, a blue line around what is marked."""
+    """A figure of all panels: image, heatmap in orange, contour of the annotation in blue."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - optional
 
     columns = min(_COLUMNS, len(panels))
@@ -41,17 +39,17 @@ def plot(panels: Sequence[Panel]) -> Any:
     for axis in axes:
         axis.set_axis_off()
     for (caption, image, annotation), axis in zip(panels, axes, strict=False):
-        heat = render_heatmap(annotation, height=_SIDE, width=_SIDE)
-        axis.imshow(image, cmap="gray", vmin=0, vmax=1, extent=_UNIT, aspect="equal")
-        axis.imshow(heat, cmap="Oranges", vmin=-0.5, vmax=1.2, alpha=0.55 * heat, extent=_UNIT)
-        middles = (np.arange(_SIDE) + 0.5) / _SIDE
-        axis.contour(middles, middles, heat, levels=[REGION_THRESHOLD], colors="#5adcff")
+        heat = render_heatmap(annotation, height=_HEATMAP_PIXELS, width=_HEATMAP_PIXELS)
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1, extent=_EXTENT, aspect="equal")
+        axis.imshow(heat, cmap="Oranges", vmin=-0.5, vmax=1.2, alpha=0.55 * heat, extent=_EXTENT)
+        centres = (np.arange(_HEATMAP_PIXELS) + 0.5) / _HEATMAP_PIXELS
+        axis.contour(centres, centres, heat, levels=[REGION_THRESHOLD], colors="#5adcff")
         axis.set_title(caption, fontsize=9)
     return figure
 
 
 def panels_of(config: Path, *, count: int) -> list[Panel]:
-    """The first expert images that a training configuration names.
+    """The first expert images of a training configuration.
 
     Raises:
         TrainingDataError: the data cannot be used or has no expert image.
@@ -66,20 +64,20 @@ def panels_of(config: Path, *, count: int) -> list[Panel]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the picture; 0 when it is written, 1 with a reason."""
+    """Write the plot; exit status 0, or 1 with a message."""
     parser = argparse.ArgumentParser(prog="python -m experiments.plot_heatmaps")
     parser.add_argument("out", type=Path, help="picture to write: PNG, SVG, PDF")
     parser.add_argument("--config", type=Path, required=True, help="training settings")
     parser.add_argument("--count", type=int, default=8, help="how many images")
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        panels = panels_of(chosen.config, count=max(chosen.count, 1))
+        panels = panels_of(options.config, count=max(options.count, 1))
     except TrainingDataError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    plot(panels).savefig(chosen.out)
-    sys.stderr.write(f"{len(panels)} images in {chosen.out}\n")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    plot(panels).savefig(options.out)
+    sys.stderr.write(f"{len(panels)} images in {options.out}\n")
     return 0
 
 

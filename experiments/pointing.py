@@ -1,7 +1,8 @@
-"""Does a finding's map point at what radiologists drew? The table of an encoder's card.
+"""Localisation of finding maps against radiologists' boxes: the table of an encoder's card.
 
-Images of NIH patients whom no training saw. Beside the map's peak: the place that most training
-boxes of the finding cover, the peaks of other patients' maps, and chance, the area of the boxes.
+Images are of NIH patients held back from training. Beside the map's peak: the place that training
+boxes of the finding cover most often, the peaks of other patients' maps, and chance, the share of
+the image that the boxes cover.
 
     python -m experiments.pointing --data DATA/nih_expert [--encoder eclip] [--json OUT.json]
 """
@@ -34,17 +35,17 @@ SIX = ("Consolidation", "Effusion", "Atelectasis", "Cardiomegaly", "Pneumothorax
 
 COLUMNS = ("peak in a box", "usual place", "other map", "chance", "IoU")
 
-_CELLS = 100
+_GRID = 100
 
 Box = tuple[float, float, float, float]
 """Left, top, width, height as fractions of the image."""
 
 Point = tuple[float, float]
-"""From the left and from the top."""
+"""x and y as fractions of the image."""
 
 
 class Pointing(NamedTuple):
-    """How one finding was found: a row an image.
+    """Scores of one finding, a row per image.
 
     ``scores`` float64 [N, 5] are of `COLUMNS`, NaN where no other patient has the finding;
     ``patients`` are those of the images.
@@ -55,56 +56,61 @@ class Pointing(NamedTuple):
 
 
 def measure(
-    encoder: EclipEncoder, examples: Sequence[LabelledExample], *, least: int
+    encoder: EclipEncoder, examples: Sequence[LabelledExample], *, min_images: int
 ) -> dict[str, Pointing]:
-    """Findings that are drawn on at least so many held-back images, the most frequent first."""
-    drawn = {name: _with(examples, name, Split.VAL) for name in encoder.findings}
-    images = {each.image_id: each for held in drawn.values() for each in held}
+    """Scores by finding drawn on enough held-back images, the most frequent finding first."""
+    drawn = {name: _examples_with(examples, name, Split.VAL) for name in encoder.findings}
+    images = {example.image_id: example for held_back in drawn.values() for example in held_back}
     regions: dict[str, list[Region]] = {}
-    for name, image in track(images.items(), description="locating"):
-        maps = encoder.outputs(read_image(image.path)).maps[0]
-        regions[name] = [locate(each) for each in maps]
-    found = {}
-    for row, finding in enumerate(encoder.findings):
-        held = drawn[finding]
-        if len(held) < least:
+    for image_id, example in track(images.items(), description="locating"):
+        maps = encoder.outputs(read_image(example.path)).maps[0]
+        regions[image_id] = [locate(log_odds) for log_odds in maps]
+    pointing = {}
+    for index, finding in enumerate(encoder.findings):
+        held_back = drawn[finding]
+        if len(held_back) < min_images:
             continue
-        training = _with(examples, finding, Split.TRAIN)
-        covered = [_covered(_boxes(each, finding)) for each in training]
-        usual = _place(np.sum(covered, axis=0))
-        places = [regions[each.image_id][row] for each in held]
-        patients = np.array([each.patient_id for each in held])
-        peaks = np.array([place.peak for place in places])
+        training = _examples_with(examples, finding, Split.TRAIN)
+        coverage = np.sum([_coverage(_boxes(example, finding)) for example in training], axis=0)
+        row, column = np.unravel_index(int(coverage.argmax()), coverage.shape)
+        usual = (float(column) + 0.5) / _GRID, (float(row) + 0.5) / _GRID
+        located = [regions[example.image_id][index] for example in held_back]
+        patients = np.array([example.patient_id for example in held_back])
+        peaks = np.array([region.peak for region in located])
         scores = [
-            _scores(_boxes(each, finding), place, usual, peaks[patients != each.patient_id])
-            for each, place in zip(held, places, strict=True)
+            _score(_boxes(example, finding), region, usual, peaks[patients != example.patient_id])
+            for example, region in zip(held_back, located, strict=True)
         ]
-        found[finding] = Pointing(np.array(scores), patients)
-    return dict(sorted(found.items(), key=lambda item: -len(item[1].scores)))
+        pointing[finding] = Pointing(np.array(scores), patients)
+    return dict(sorted(pointing.items(), key=lambda item: -len(item[1].scores)))
 
 
-def resampled(
-    found: Mapping[str, Pointing], *, samples: int, seed: int
+def resample_means(
+    pointing: Mapping[str, Pointing], *, samples: int, seed: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Means of resampled patients, float64 [samples, 5]; one draw of patients for all findings."""
-    scores = np.concatenate([rows.scores for rows in found.values()])
-    patients = np.concatenate([rows.patients for rows in found.values()])
-    finding = np.repeat(np.arange(len(found)), [len(rows.scores) for rows in found.values()])
+    """Means of bootstrapped patients, float64 [samples, 5]; findings share the resamples."""
+    scores = np.concatenate([rows.scores for rows in pointing.values()])
+    patients = np.concatenate([rows.patients for rows in pointing.values()])
+    finding = np.repeat(np.arange(len(pointing)), [len(rows.scores) for rows in pointing.values()])
     statistics = [
         mean_statistic(
             {
-                name: (Direction.HIGHER, np.where(finding == at, column, np.nan))
+                name: (Direction.HIGHER, np.where(finding == index, column, np.nan))
                 for name, column in zip(COLUMNS, scores.T, strict=True)
             }
         )
-        for at in range(len(found))
+        for index in range(len(pointing))
     ]
-    drawn = bootstrap(statistics, patients.tolist(), samples=samples, seed=seed)
-    return dict(zip(found, np.split(drawn, len(found), axis=1), strict=True))
+    means = bootstrap(statistics, patients.tolist(), samples=samples, seed=seed)
+    return dict(zip(pointing, np.split(means, len(pointing), axis=1), strict=True))
 
 
-def _with(examples: Sequence[LabelledExample], finding: str, split: Split) -> list[LabelledExample]:
-    return [each for each in examples if each.split is split and each.outlines.get(finding)]
+def _examples_with(
+    examples: Sequence[LabelledExample], finding: str, split: Split
+) -> list[LabelledExample]:
+    return [
+        example for example in examples if example.split is split and example.outlines.get(finding)
+    ]
 
 
 def _boxes(example: LabelledExample, finding: str) -> list[Box]:
@@ -112,59 +118,58 @@ def _boxes(example: LabelledExample, finding: str) -> list[Box]:
     return [bounding_box(outline) for outline in outlines]
 
 
-def _covered(boxes: Sequence[Box]) -> NDArray[np.bool_]:
-    """Which cells of a grid over the image lie in a box: bool [cells, cells]."""
-    grid = (np.arange(_CELLS) + 0.5) / _CELLS
-    covered = np.zeros((_CELLS, _CELLS), bool)
+def _coverage(boxes: Sequence[Box]) -> NDArray[np.bool_]:
+    """Which cells of a grid over the image have their centre in a box: bool [grid, grid]."""
+    centres = (np.arange(_GRID) + 0.5) / _GRID
+    covered = np.zeros((_GRID, _GRID), bool)
     for left, top, width, height in boxes:
-        rows = (grid >= top) & (grid <= top + height)
-        covered |= rows[:, None] & (grid >= left) & (grid <= left + width)
+        rows = (centres >= top) & (centres <= top + height)
+        columns = (centres >= left) & (centres <= left + width)
+        covered |= rows[:, None] & columns
     return covered
 
 
-def _place(counts: NDArray[np.int_]) -> Point:
-    row, column = np.unravel_index(int(counts.argmax()), counts.shape)
-    return (float(column) + 0.5) / _CELLS, (float(row) + 0.5) / _CELLS
-
-
-def _scores(
-    boxes: Sequence[Box], own: Region, usual: Point, others: NDArray[np.float64]
+def _score(
+    boxes: Sequence[Box], region: Region, usual: Point, other_peaks: NDArray[np.float64]
 ) -> tuple[float, ...]:
-    """The row of one image; ``others`` [P, 2] are the peaks of other patients' maps."""
-    inside = [_within(boxes, point) for point in (own.peak, usual, *others)]
-    other = float(np.mean(inside[2:])) if len(others) else np.nan
-    area = float(_covered(boxes).mean())
-    return (*inside[:2], other, area, max(_overlap(box, own.box) for box in boxes))
+    """`COLUMNS` of one image; ``other_peaks`` [P, 2] are of other patients' maps."""
+    hit, usual_hit, *other_hits = (
+        _is_in_box(point, boxes) for point in (region.peak, usual, *other_peaks)
+    )
+    other = float(np.mean(other_hits)) if other_hits else np.nan
+    iou = max(_iou(box, region.box) for box in boxes)
+    return hit, usual_hit, other, float(_coverage(boxes).mean()), iou
 
 
-def _within(boxes: Sequence[Box], point: Point) -> float:
+def _is_in_box(point: Point, boxes: Sequence[Box]) -> bool:
     x, y = point
-    return float(any(left <= x <= left + w and top <= y <= top + h for left, top, w, h in boxes))
+    return any(left <= x <= left + w and top <= y <= top + h for left, top, w, h in boxes)
 
 
-def _overlap(one: Box, other: Box) -> float:
-    """Intersection over union."""
-    across = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    down = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    both = max(across, 0) * max(down, 0)
-    return both / (one[2] * one[3] + other[2] * other[3] - both)
+def _iou(one: Box, other: Box) -> float:
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    intersection = max(width, 0) * max(height, 0)
+    return intersection / (one[2] * one[3] + other[2] * other[3] - intersection)
 
 
-def _table(found: Mapping[str, Pointing], *, samples: int, seed: int) -> str:
-    drawn = resampled(found, samples=samples, seed=seed)
-    means = {finding: rows.scores.mean(0) for finding, rows in found.items()}
+def _table(pointing: Mapping[str, Pointing], *, samples: int, seed: int) -> str:
+    resampled = resample_means(pointing, samples=samples, seed=seed)
+    means = {finding: rows.scores.mean(0) for finding, rows in pointing.items()}
     lines = [
-        [finding, str(len(rows.scores)), *_cells(means[finding], drawn[finding])]
-        for finding, rows in found.items()
+        [finding, str(len(rows.scores)), *_cells(means[finding], resampled[finding])]
+        for finding, rows in pointing.items()
     ]
-    if found.keys() >= set(SIX):
-        mean, of_six = (np.mean([each[name] for name in SIX], axis=0) for each in (means, drawn))
-        lines.append(["mean of six", "", *_cells(mean, of_six)])
+    if pointing.keys() >= set(SIX):
+        mean, mean_resampled = (
+            np.mean([values[name] for name in SIX], axis=0) for values in (means, resampled)
+        )
+        lines.append(["mean of six", "", *_cells(mean, mean_resampled)])
     return markdown_table(["finding", "n", *COLUMNS], lines)
 
 
-def _cells(mean: NDArray[np.float64], drawn: NDArray[np.float64]) -> list[str]:
-    low, high = intervals(drawn)[0]
+def _cells(mean: NDArray[np.float64], resampled: NDArray[np.float64]) -> list[str]:
+    low, high = intervals(resampled)[0]
     return [f"{mean[0]:.3f} [{low:.3f}, {high:.3f}]", *(f"{value:.2f}" for value in mean[1:])]
 
 
@@ -179,21 +184,21 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=10, help="held-back images of a finding")
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    folder = eclip_folder(asked.encoder)
+    options = parser.parse_args()
+    folder = eclip_folder(options.encoder)
     if folder is None:
-        parser.error(f"{asked.encoder} is no model folder; only eCLIP models have finding maps")
-    _, _, examples = read_nih_expert(NihExpert(path=asked.data))
-    found = measure(load_encoder(folder), examples, least=asked.least)
-    if not found:
-        parser.error(f"no finding is drawn on {asked.least} held-back images: lower --least")
-    sys.stdout.write(_table(found, samples=asked.samples, seed=asked.seed) + "\n")
-    if asked.json:
-        known = json.loads(asked.json.read_text("utf-8")) if asked.json.exists() else {}
-        for name, rows in found.items():
+        parser.error(f"{options.encoder} is no model folder; only eCLIP models have finding maps")
+    _, _, examples = read_nih_expert(NihExpert(path=options.data))
+    pointing = measure(load_encoder(folder), examples, min_images=options.least)
+    if not pointing:
+        parser.error(f"no finding is drawn on {options.least} held-back images: lower --least")
+    sys.stdout.write(_table(pointing, samples=options.samples, seed=options.seed) + "\n")
+    if options.json:
+        measures = json.loads(options.json.read_text("utf-8")) if options.json.exists() else {}
+        for name, rows in pointing.items():
             hits = round(100 * float(rows.scores[:, 0].mean()))
-            known[name] = {**known.get(name, {}), "hits": hits, "images": len(rows.scores)}
-        asked.json.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+            measures[name] = {**measures.get(name, {}), "hits": hits, "images": len(rows.scores)}
+        options.json.write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

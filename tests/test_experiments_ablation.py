@@ -11,7 +11,7 @@ from scipy import stats
 from encoders.training.dataset import TrainingDataError
 from encoders.training.sources.load import default_source, load_dataset
 from experiments.ablation import main, read_plan, read_results, schedule
-from experiments.ablation_table import MEASURES, probed, summarise
+from experiments.ablation_table import MEASURES, probe_studies, summarise
 
 MEASURE = next(iter(MEASURES))
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
@@ -101,7 +101,7 @@ def test_the_probe_learns_from_complete_labels_only(data: Path) -> None:
     dataset = load_dataset(default_source(data))
     boxed = [study.study_id for study in dataset.train if not study.labels_complete]
     assert boxed  # what no box shows on them may be there all the same
-    learned = {study.study_id for study in probed(dataset)}
+    learned = {study.study_id for study in probe_studies(dataset)}
     assert learned == {f"CXR{number}" for number in range(12)}
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from encoders.training.sources.settings import NIH_VAL_SHARE
 from eval.stats import weighted_auroc
-from experiments.change import how_often_right, limit_of, model_of
-from experiments.change_pairs import ImagePairs, expert_images, mined_images, pairs_of
+from experiments.change import accuracy_lines, fit_limit, fit_model
+from experiments.change_pairs import ImagePairs, expert_images, pair_images, text_mined_images
 from rag.change import CHANGE_FILE, PriorState, read_change_model
 
 HELD = [f"{n:08d}" for n in range(400)]
@@ -42,19 +42,19 @@ def test_only_held_back_patients_in_time_order_and_each_source_by_itself(tmp_pat
         (tmp_path / folder).mkdir()
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / folder / name).write_text(lines, encoding="utf-8")
-    images = mined_images(tmp_path)
+    images = text_mined_images(tmp_path)
     assert len(images) == pytest.approx(NIH_VAL_SHARE * len(HELD), rel=0.4)
     assert expert_images(tmp_path) == []  # one image of each: no pair
     odds = {image.image_id: np.arange(2.0) for each in images for image in each}
     names = ("Pleural Effusion", "Edema")
-    pairs = pairs_of(images, odds, names, blind=frozenset({"Edema"}))
+    pairs = pair_images(images, odds, names, not_assessable=frozenset({"Edema"}))
     assert set(pairs.findings) == {"Pleural Effusion"}
     assert not pairs.before.any()
     assert pairs.now.all()
 
 
 def test_the_fitted_file_is_read_and_tells_what_the_image_tells(tmp_path: Path) -> None:
-    fitted = model_of(made_up_pairs(), "fake@1")
+    fitted = fit_model(made_up_pairs(), "fake@1")
     (tmp_path / CHANGE_FILE).write_text(json.dumps(fitted))
     model = read_change_model(tmp_path, "fake@1")
     assert model is not None
@@ -64,13 +64,13 @@ def test_the_fitted_file_is_read_and_tells_what_the_image_tells(tmp_path: Path) 
     _, certain = model.verdict("Pleural Effusion", PriorState.ABSENT, 0.95)
     _, unsure = model.verdict("emphysema", PriorState.ABSENT, 0.5)
     assert certain > 0.8 > unsure
-    assert [line for line in how_often_right(made_up_pairs(), model.limits) if "new" in line]
+    assert [line for line in accuracy_lines(made_up_pairs(), model.limits) if "new" in line]
 
 
 def test_a_verdict_that_is_seldom_said_or_seldom_right_gets_no_limit() -> None:
-    assert limit_of(np.full(9, 0.9), np.ones(9, bool)) is None
-    assert limit_of(np.full(40, 0.9), np.arange(40) % 2 == 0) is None
-    assert limit_of(np.full(40, 0.9), np.arange(40) % 10 > 0) == 0.5
+    assert fit_limit(np.full(9, 0.9), np.ones(9, bool)) is None
+    assert fit_limit(np.full(40, 0.9), np.arange(40) % 2 == 0) is None
+    assert fit_limit(np.full(40, 0.9), np.arange(40) % 10 > 0) == 0.5
 
 
 def test_the_area_counts_ties_as_half() -> None:

@@ -10,7 +10,7 @@ from encoders.annotations import box_outline
 from encoders.base import CxrImage
 from encoders.eclip.encoder import ImageOutput
 from encoders.training.dataset import LabelledExample, Split
-from experiments.pointing import Pointing, measure, resampled
+from experiments.pointing import Pointing, measure, resample_means
 
 
 class PointsAtBright:
@@ -45,7 +45,7 @@ def test_a_map_that_sees_beats_the_usual_place_and_another_images_map(tmp_path: 
         for number, place in enumerate(places)
     ]
     examples.append(example(tmp_path, 9, place=(1, 1), split=Split.TRAIN))
-    found = measure(PointsAtBright(), examples, least=1)  # type: ignore[arg-type]
+    found = measure(PointsAtBright(), examples, min_images=1)  # type: ignore[arg-type]
     peak, usual, other, chance, overlap = found["Nodule"].scores.mean(0)
     assert (peak, usual, other) == (1, 0.25, 0)
     assert chance == pytest.approx(1 / 64, abs=0.005)
@@ -59,7 +59,7 @@ def test_the_other_map_is_of_another_patient(tmp_path: Path) -> None:
         for number, patient in enumerate("pppq")
     ]
     examples.append(example(tmp_path, 9, place=(1, 1), split=Split.TRAIN))
-    found = measure(PointsAtBright(), examples, least=1)["Nodule"]  # type: ignore[arg-type]
+    found = measure(PointsAtBright(), examples, min_images=1)["Nodule"]  # type: ignore[arg-type]
     assert found.scores[:, 2].tolist() == [0] * 4
 
 
@@ -67,13 +67,13 @@ def test_findings_share_the_draws_of_patients() -> None:
     half = np.array([[1.0] * 5, [0.0] * 5])
     patients = np.array(["p", "q"])
     found = {"Mass": Pointing(half, patients), "Nodule": Pointing(1 - half, patients)}
-    drawn = resampled(found, samples=200, seed=0)
+    drawn = resample_means(found, samples=200, seed=0)
     assert np.allclose(drawn["Mass"] + drawn["Nodule"], 1)
 
 
 def test_a_finding_with_too_few_images_is_left_out(tmp_path: Path) -> None:
     examples = [example(tmp_path, 1, place=(1, 1), split=split) for split in Split]
-    assert measure(PointsAtBright(), examples, least=2) == {}  # type: ignore[arg-type]
+    assert measure(PointsAtBright(), examples, min_images=2) == {}  # type: ignore[arg-type]
 
 
 def test_the_interval_resamples_patients(tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def test_the_interval_resamples_patients(tmp_path: Path) -> None:
         example(tmp_path, number, place=(2, number), split=Split.VAL) for number in range(4)
     ]
     examples.append(example(tmp_path, 9, place=(2, 0), split=Split.TRAIN))
-    found = measure(PointsAtBright(), examples, least=1)  # type: ignore[arg-type]
-    means = resampled(found, samples=200, seed=0)["Nodule"]
+    found = measure(PointsAtBright(), examples, min_images=1)  # type: ignore[arg-type]
+    means = resample_means(found, samples=200, seed=0)["Nodule"]
     assert means.shape == (200, 5)
     assert np.allclose(means[:, 0], 1)
     assert np.std(means[:, 1]) > 0
