@@ -1,4 +1,4 @@
-"""Silence where there is no ground for a draft, and only there."""
+"""When nothing is drafted, and the confidence that ranks studies."""
 
 from support.made_up_reports import made_up_hits
 
@@ -10,15 +10,15 @@ from rag.settings import AbstentionSettings
 HITS = made_up_hits("R1", "R3")
 
 
-def test_an_image_with_near_reports_is_drafted() -> None:
+def test_similar_reports_allow_a_draft() -> None:
     assert abstain_reason(HITS, AbstentionSettings(similarity=0.3)) is None
 
 
-def test_nothing_to_draft_from() -> None:
+def test_no_report_allows_no_draft() -> None:
     assert abstain_reason([], AbstentionSettings()) == "no report is left to draft from"
 
 
-def test_nothing_similar_names_both_numbers() -> None:
+def test_a_low_similarity_is_named_with_its_limit() -> None:
     nearest = max(hit.similarity for hit in HITS)
     reason = abstain_reason(HITS, AbstentionSettings(similarity=nearest + 0.05))
     assert reason
@@ -26,7 +26,7 @@ def test_nothing_similar_names_both_numbers() -> None:
     assert f"{nearest + 0.05:.2f}" in reason
 
 
-def test_confidence_is_that_of_the_surest_label() -> None:
+def test_confidence_is_the_largest_label_probability() -> None:
     predicted = PredictedFindings({"Edema": 0.2, "granuloma": 0.9})
     assert Prediction("image", Status.OK, predicted=predicted).confidence == 0.2
     assert Prediction("image", Status.OK).confidence is None

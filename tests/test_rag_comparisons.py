@@ -1,4 +1,4 @@
-"""Sentences that compare with the patient's own prior: in drafts, in answers, under the check."""
+"""Comparisons with the patient's own prior: in drafts, in answers, and in the check."""
 
 import json
 
@@ -27,35 +27,35 @@ PERSISTS = change("Pleural Effusion", Change.PERSISTS)
 SEEN = PredictedFindings({"Pleural Effusion": 0.8, "Cardiomegaly": 0.1}, ("Pleural Effusion",))
 
 
-def told(*changes: FindingChange, predicted: PredictedFindings = SEEN) -> list[str]:
+def comparisons(*changes: FindingChange, predicted: PredictedFindings = SEEN) -> list[str]:
     evidence = PriorEvidence(REPORT, changes=changes)
     return [sentence.text for sentence in prior_comparisons(evidence, predicted)]
 
 
-def test_what_persists_or_is_new_is_said_only_where_it_may_be_stated_of_the_image() -> None:
-    assert told(PERSISTS) == [AGAIN]
-    assert told(change("Pleural Effusion", Change.NEW)) == [
+def test_new_and_persisting_findings_must_be_stateable() -> None:
+    assert comparisons(PERSISTS) == [AGAIN]
+    assert comparisons(change("Pleural Effusion", Change.NEW)) == [
         "Pleural effusion is new since the prior study."
     ]
-    assert told(change("Edema", Change.NEW), change("Edema", Change.PERSISTS)) == []
+    assert comparisons(change("Edema", Change.NEW), change("Edema", Change.PERSISTS)) == []
 
 
-def test_what_has_resolved_is_said_only_where_it_may_be_denied() -> None:
+def test_resolved_findings_must_be_deniable() -> None:
     gone = change("Cardiomegaly", Change.RESOLVED)
-    assert told(gone) == ["Cardiomegaly of the prior study is no longer seen."]
-    assert told(change("Pleural Effusion", Change.RESOLVED)) == []  # the draft states it
+    assert comparisons(gone) == ["Cardiomegaly of the prior study is no longer seen."]
+    assert comparisons(change("Pleural Effusion", Change.RESOLVED)) == []  # the draft states it
     grave = PredictedFindings({"Cardiomegaly": 0.1}, undeniable=frozenset({"Cardiomegaly"}))
-    assert told(gone, predicted=grave) == []
+    assert comparisons(gone, predicted=grave) == []
 
 
-def test_nothing_is_said_of_what_cannot_be_told_or_without_a_report() -> None:
-    assert told(change("Pleural Effusion", Change.CANNOT_TELL)) == []
+def test_no_comparison_without_a_verdict_or_a_prior_report() -> None:
+    assert comparisons(change("Pleural Effusion", Change.CANNOT_TELL)) == []
     assert prior_comparisons(PriorEvidence(changes=(PERSISTS,)), SEEN) == ()
     other = PredictedFindings({"Pleural Other": 0.9}, ("Pleural Other",))
-    assert told(change("Pleural Other", Change.PERSISTS), predicted=other) == []  # no phrase
+    assert comparisons(change("Pleural Other", Change.PERSISTS), predicted=other) == []  # no phrase
 
 
-def test_a_comparison_stands_once_after_the_findings_and_cites_the_prior() -> None:
+def test_a_comparison_follows_the_findings_once_and_cites_the_prior() -> None:
     (sentence,) = prior_comparisons(PriorEvidence(REPORT, changes=(PERSISTS,)), SEEN)
     draft = add_comparisons(Draft((LARGE,)), [sentence])
     assert draft.findings == (LARGE, DraftSentence(AGAIN, (PRIOR,)))
@@ -91,9 +91,7 @@ def answer(text: str, *sources: str) -> tuple[list[str], tuple[str, ...]]:
         ("There is a pleural effusion.", PRIOR, "only on the prior"),
     ],
 )
-def test_a_models_comparison_stays_only_where_it_says_what_was_told(
-    text: str, source: str, reason: str
-) -> None:
+def test_only_allowed_comparisons_of_a_model_are_kept(text: str, source: str, reason: str) -> None:
     kept, notes = answer(text, source)
     assert kept == ([] if reason else [text])
     assert all(reason in note for note in notes)
@@ -140,7 +138,7 @@ def test_the_check_holds_comparisons_to_the_prior_report(text: str, expected: Ve
     assert verdict(text) is expected
 
 
-def test_without_a_prior_its_id_is_unknown_and_talk_of_it_invented() -> None:
+def test_without_a_prior_a_comparison_is_unsupported() -> None:
     draft = Draft((DraftSentence(AGAIN, (PRIOR,)),))
     (check,) = check_draft(draft, made_up_hits()).sentences
     assert {issue.reason for issue in check.issues} >= {Reason.UNKNOWN_SOURCE, Reason.PRIOR}

@@ -1,4 +1,4 @@
-"""Questions to the model and how its answers are read, whole, partial and wrong."""
+"""Requests to the model, and complete, partial and invalid answers."""
 
 import json
 
@@ -50,32 +50,32 @@ def test_variables_fit_the_shipped_templates() -> None:
         assert render(template, request(template.mode).variables).sha256
 
 
-def test_a_model_is_asked_only_where_there_is_another_wording() -> None:
+def test_the_model_is_asked_only_about_slots_with_several_options() -> None:
     assert list(request(Mode.SELECT).schema["properties"]) == ["lungs"]
     assert build_request(Mode.SELECT, DraftInputs(SLOTS[:1])) is None
 
 
-def test_selection_gives_the_evidence_sentence_verbatim_with_its_sources() -> None:
+def test_a_selected_sentence_is_verbatim_and_keeps_its_sources() -> None:
     draft, notes = parse_response(request(Mode.SELECT), '{"lungs": "A2"}')
     assert draft.findings == (LARGE, CLEAR_TOO)
     assert draft.impression == SLOTS[2].options
     assert notes == ()
 
 
-def test_selection_schema_admits_only_shown_numbers() -> None:
+def test_the_selection_schema_allows_only_shown_options() -> None:
     with pytest.raises(LlmOutputError, match=r"lungs.*L99"):
         parse_response(request(Mode.SELECT), '{"lungs": "L99"}')
 
 
-def test_where_nothing_is_chosen_the_pool_has_chosen() -> None:
+def test_without_a_choice_the_consensus_stands() -> None:
     draft, _ = parse_response(request(Mode.SELECT), '{"lungs": "none"}')
     assert draft == consensus_draft(SLOTS)
     assert draft.findings == (LARGE, CLEAR)
 
 
 def test_a_partial_answer_is_a_partial_draft() -> None:
-    for begun in ("A", ["A2"]):
-        assert request(Mode.SELECT).draft({"lungs": begun}) == consensus_draft(SLOTS)
+    for partial in ("A", ["A2"]):
+        assert request(Mode.SELECT).draft({"lungs": partial}) == consensus_draft(SLOTS)
     write = request(Mode.WRITE)
     half = {"findings": [{"text": "The heart is enlarged.", "sources": ["R1"]}, {"text": "The lu"}]}
     assert len(write.draft(half).findings) == 1
@@ -88,7 +88,7 @@ def written(text: str, sources: list[str]) -> str:
     return json.dumps({"findings": [good, sentence], "impression": [good]})
 
 
-def test_written_sentences_keep_their_sources_once_each() -> None:
+def test_written_sentences_cite_each_source_once() -> None:
     question = request(Mode.WRITE)
     draft, _ = parse_response(question, written("The lungs are clear.", ["R3"]))
     assert [sentence.sources for sentence in draft.findings] == [("R2", "R1"), ("R3",)]
@@ -102,7 +102,7 @@ def test_written_sentences_keep_their_sources_once_each() -> None:
         ("Seen by Dr. XXXX.", "identifier"),
     ],
 )
-def test_what_cannot_be_known_is_taken_out_and_said(text: str, reason: str) -> None:
+def test_what_the_image_cannot_tell_is_removed_with_a_note(text: str, reason: str) -> None:
     draft, notes = parse_response(request(Mode.WRITE), written(text, ["R1"]))
     assert [sentence.text for sentence in draft.findings] == ["The heart is enlarged."]
     assert len(notes) == 1
@@ -110,7 +110,7 @@ def test_what_cannot_be_known_is_taken_out_and_said(text: str, reason: str) -> N
 
 
 @pytest.mark.parametrize("answer", ["", "not json", "[]", '{"findings": []}', "null"])
-def test_rubbish_is_an_output_error(answer: str) -> None:
+def test_an_invalid_answer_is_an_output_error(answer: str) -> None:
     for mode in Mode:
         with pytest.raises(LlmOutputError):
             parse_response(request(mode), answer)
@@ -121,7 +121,7 @@ def test_an_invented_source_is_refused() -> None:
         parse_response(request(Mode.WRITE), written("The lungs are clear.", ["R99"]))
 
 
-def test_a_writing_model_is_told_what_the_image_expects() -> None:
+def test_a_writing_model_is_told_the_predicted_findings() -> None:
     predicted = PredictedFindings({"Cardiomegaly": 0.81, "Edema": 0.02}, ("Cardiomegaly",))
     template, given = load_template("write_v3"), request(Mode.WRITE, predicted).variables
     user = render(template, given).messages[-1][1]
@@ -129,7 +129,7 @@ def test_a_writing_model_is_told_what_the_image_expects() -> None:
     assert "Edema" not in user
 
 
-def test_the_worked_examples_would_pass_their_own_check() -> None:
+def test_the_worked_examples_pass_the_check() -> None:
     for variables, answer in load_template("write_v3").examples:
         hits = [
             Hit(

@@ -1,4 +1,4 @@
-"""The chat client against a fake server over real HTTP: streams grow, failures are typed."""
+"""The chat client against a fake server over HTTP."""
 
 import time
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def client(fake: FakeLlm) -> ChatClient:
     return ChatClient(LlmSettings(url=fake.url, model=fake_llm.MODEL, retries=0))
 
 
-def test_stream_grows_and_ends_with_the_whole_answer(fake: FakeLlm) -> None:
+def test_the_stream_grows_to_the_complete_answer(fake: FakeLlm) -> None:
     fake.answers = ['{"heart": "H1"}']
     texts = list(client(fake).stream(MESSAGES, schema=SCHEMA))
     assert texts[0] == '{"heart": '
@@ -47,22 +47,22 @@ def test_request_is_deterministic_and_carries_the_schema(fake: FakeLlm) -> None:
     assert [message["role"] for message in request["messages"]] == ["system", "user"]
 
 
-def test_threads_share_one_set_of_connections_that_can_be_closed(
+def test_threads_share_one_client_that_can_be_closed(
     fake: FakeLlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
 
-    def slowly(seconds: float) -> httpx.Client:
+    def open_slowly(seconds: float) -> httpx.Client:
         time.sleep(0.1)
         opened.append(client_with_deadline(seconds))
         return opened[-1]
 
-    monkeypatch.setattr(connection, "client_with_deadline", slowly)
+    monkeypatch.setattr(connection, "client_with_deadline", open_slowly)
     asked = client(fake)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: asked.ask(MESSAGES, schema=SCHEMA), range(4)))
     asked.close()
-    assert [each.is_closed for each in opened] == [True]
+    assert [connection.is_closed for connection in opened] == [True]
 
 
 def test_cut_off_and_empty_answers_are_output_errors(fake: FakeLlm) -> None:

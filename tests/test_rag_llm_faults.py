@@ -1,4 +1,4 @@
-"""Every way a language-model server fails, over real HTTP: typed, bounded, explained."""
+"""Faults of a language-model server, over HTTP: each has a typed, explained error in time."""
 
 import json
 import time
@@ -87,14 +87,14 @@ def test_silence_ends_at_the_timeout() -> None:
 @pytest.mark.parametrize(
     "fault", ["busy", "out of memory", "reset in the middle", "garbage events"]
 )
-def test_what_may_pass_is_asked_again(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transient_faults_are_retried(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llm_module, "MAX_RETRY_PAUSE_S", 0.05)
     with fault_server.serve(FAULTS[fault][0], good("fine")) as server:
         assert ask(server.url, retries=1) == "fine"
         assert len(server.times) == 2
 
 
-def test_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(llm_module, "MAX_RETRY_PAUSE_S", 0.05)
     with fault_server.serve(status(503)) as server:
         with pytest.raises(LlmUnavailableError):
@@ -102,7 +102,7 @@ def test_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(server.times) == 3
 
 
-def test_what_will_not_pass_is_not_asked_again() -> None:
+def test_permanent_faults_are_not_retried() -> None:
     with fault_server.serve(status(400)) as server:
         with pytest.raises(LlmRejectedError):
             ask(server.url, retries=3)
@@ -116,7 +116,7 @@ def test_retry_after_is_obeyed() -> None:
         assert second - first >= 1
 
 
-def test_leaving_a_stream_early_is_no_failure() -> None:
+def test_closing_a_stream_early_is_no_failure() -> None:
     with fault_server.serve(good("one two")) as server:
         client = ChatClient(LlmSettings(url=server.url, model="m", retries=0))
         for _ in range(3):
@@ -127,7 +127,7 @@ def test_leaving_a_stream_early_is_no_failure() -> None:
 
 
 def endless(beginning: str, piece: str) -> Answer:
-    """A stream that begins so and never ends."""
+    """A stream that never ends."""
 
     def answer(reply: Any) -> None:
         raw(EVENT % (DELTA % beginning))(reply)
@@ -138,13 +138,13 @@ def endless(beginning: str, piece: str) -> Answer:
     return answer
 
 
-def test_blanks_after_a_whole_answer_end_it() -> None:
+def test_trailing_blanks_end_a_complete_answer() -> None:
     with fault_server.serve(endless('{\\"a\\": 1}', " " * 40)) as server:
         assert json.loads(ask(server.url)) == {"a": 1}
 
 
 @pytest.mark.parametrize("end", [CUT_OFF, ""])
-def test_a_whole_answer_is_used_however_its_stream_ends(end: str) -> None:
+def test_a_complete_answer_is_used_however_its_stream_ends(end: str) -> None:
     answer = EVENT % (DELTA % '{\\"a\\": 1}') + EVENT % (DELTA % (r"\n" * 30)) + end
     with fault_server.serve(raw(answer)) as server:
         assert json.loads(ask(server.url)) == {"a": 1}
@@ -156,7 +156,7 @@ def test_blanks_within_an_answer_are_a_loop() -> None:
         ask(server.url)
 
 
-def test_a_server_that_drips_ends_at_the_timeout() -> None:
+def test_a_slow_stream_ends_at_the_timeout() -> None:
     def drip(reply: Any) -> None:
         raw(BEGINNING)(reply)
         with suppress(OSError):
@@ -171,7 +171,7 @@ def test_a_server_that_drips_ends_at_the_timeout() -> None:
         assert time.monotonic() - started < 2.5
 
 
-def test_a_server_that_wants_a_key_says_which_setting() -> None:
+def test_a_rejected_key_names_the_setting() -> None:
     words = "CXR_RAG_LLM__API_KEY"
     with fault_server.serve(status(401)) as server, pytest.raises(LlmRejectedError, match=words):
         ask(server.url)

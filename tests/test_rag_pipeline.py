@@ -1,4 +1,4 @@
-"""The whole line on a small real store (Chroma), with a fake encoder and a fake language model."""
+"""The pipeline on a small real index (Chroma), with a fake encoder and a fake language model."""
 
 import json
 import pickle
@@ -78,8 +78,8 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-def first_of_each_heading(pipeline: ReportPipeline, image: Path) -> str:
-    """An answer to the question that this image would be asked: the first sentence everywhere."""
+def first_option_of_each_slot(pipeline: ReportPipeline, image: Path) -> str:
+    """A valid answer to the request for this image."""
     prepared = pipeline.prepare(Study(image, "image"))
     assert prepared.retrieval is not None
     pool = prepared.retrieval.pool
@@ -89,10 +89,10 @@ def first_of_each_heading(pipeline: ReportPipeline, image: Path) -> str:
     return json.dumps({name: values["enum"][0] for name, values in schema["properties"].items()})
 
 
-def test_draft_cites_reports_that_are_in_the_store(
+def test_the_draft_cites_reports_of_the_index(
     pipeline: ReportPipeline, llm: FakeLlm, image: Path
 ) -> None:
-    llm.answers = [first_of_each_heading(pipeline, image)]
+    llm.answers = [first_option_of_each_slot(pipeline, image)]
     prediction = pipeline.invoke(Study(image, "image.png"))
     assert prediction.status is Status.OK
     assert prediction.file == "image.png"
@@ -111,8 +111,10 @@ def test_draft_cites_reports_that_are_in_the_store(
     json.dumps(prediction.to_json())
 
 
-def test_snapshots_only_grow(pipeline: ReportPipeline, llm: FakeLlm, image: Path) -> None:
-    llm.answers = [first_of_each_heading(pipeline, image)]
+def test_streamed_predictions_only_grow(
+    pipeline: ReportPipeline, llm: FakeLlm, image: Path
+) -> None:
+    llm.answers = [first_option_of_each_slot(pipeline, image)]
     snapshots = list(pipeline.stream(Study(image, "image")))
     assert snapshots[0].hits == ()
     assert snapshots[1].hits
@@ -122,10 +124,10 @@ def test_snapshots_only_grow(pipeline: ReportPipeline, llm: FakeLlm, image: Path
     assert {s.status for s in snapshots[:-2]} == {Status.RUNNING}
 
 
-def test_without_a_model_the_first_choices_make_the_draft(
+def test_without_a_model_the_consensus_is_the_draft(
     pipeline: ReportPipeline, llm: FakeLlm, image: Path
 ) -> None:
-    llm.answers = [first_of_each_heading(pipeline, image)]
+    llm.answers = [first_option_of_each_slot(pipeline, image)]
     asked = pipeline.invoke(Study(image, "image"))
     requests = len(llm.requests)
     alone = ReportPipeline(
@@ -142,7 +144,7 @@ def test_without_a_model_the_first_choices_make_the_draft(
     assert len(llm.requests) == requests
 
 
-def test_a_study_that_nobody_named_has_an_id(pipeline: ReportPipeline, image: Path) -> None:
+def test_a_study_without_an_id_gets_one(pipeline: ReportPipeline, image: Path) -> None:
     assert pipeline.invoke(Study(image, "some/image.png")).study_id == "image"
     assert pipeline.invoke(Study(image, "image.png", study_id="s7")).study_id == "s7"
     phantom = image.with_name("phantom.dcm")
@@ -152,17 +154,19 @@ def test_a_study_that_nobody_named_has_an_id(pipeline: ReportPipeline, image: Pa
     assert pipeline.prepare(Study(image.with_name("none"), "")).prediction.study_id == "study"
 
 
-def test_what_is_prepared_can_be_pickled(
+def test_a_prepared_study_can_be_pickled(
     pipeline: ReportPipeline, llm: FakeLlm, image: Path
 ) -> None:
-    llm.answers = [first_of_each_heading(pipeline, image)]
+    llm.answers = [first_option_of_each_slot(pipeline, image)]
     prepared = pipeline.prepare(Study(image, "image"))
     again = pickle.loads(pickle.dumps(prepared))  # noqa: S301 - our own
     assert pipeline.finish(again).draft == pipeline.finish(prepared).draft
     assert len(pickle.dumps(prepared)) < 100_000
 
 
-def test_same_study_and_patient_never_come_back(pipeline: ReportPipeline, image: Path) -> None:
+def test_the_same_study_or_patient_is_never_retrieved(
+    pipeline: ReportPipeline, image: Path
+) -> None:
     everything = pipeline.invoke(Study(image, "image")).hits
     nearest = everything[0].record
     without_study = pipeline.invoke(
@@ -176,13 +180,13 @@ def test_same_study_and_patient_never_come_back(pipeline: ReportPipeline, image:
     assert len(without_patient) >= K
 
 
-def test_reports_called_irrelevant_stay_out(pipeline: ReportPipeline, image: Path) -> None:
+def test_excluded_reports_are_not_retrieved(pipeline: ReportPipeline, image: Path) -> None:
     first = pipeline.invoke(Study(image, "image")).hits[0].record.report_id
     again = pipeline.invoke(Study(image, "image", exclude=Exclusions(reports=frozenset([first]))))
     assert first not in {hit.record.report_id for hit in again.hits}
 
 
-def test_an_invalid_answer_is_asked_for_once_more(
+def test_after_an_invalid_answer_the_model_is_asked_once_more(
     writing_pipeline: ReportPipeline, llm: FakeLlm, image: Path
 ) -> None:
     source = writing_pipeline.invoke(Study(image, "f")).hits[0].record.report_id
@@ -216,9 +220,7 @@ def test_a_second_invalid_answer_is_a_failure_that_keeps_the_evidence(
     assert prediction.draft.findings == ()
 
 
-def test_unreadable_image_is_a_failure_with_a_reason(
-    pipeline: ReportPipeline, tmp_path: Path
-) -> None:
+def test_an_unreadable_image_fails_with_a_reason(pipeline: ReportPipeline, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not an image")
     prediction = pipeline.invoke(Study(path, "notes.txt"))
@@ -237,7 +239,7 @@ def test_a_blank_image_gets_no_draft(pipeline: ReportPipeline, tmp_path: Path) -
     assert prediction.hits == ()
 
 
-def test_a_picture_in_colour_gets_no_draft(pipeline: ReportPipeline, tmp_path: Path) -> None:
+def test_a_colour_image_gets_no_draft(pipeline: ReportPipeline, tmp_path: Path) -> None:
     rows, columns = np.indices((64, 64))
     colours = np.stack([rows * 4, columns * 4, (rows * columns) % 256], axis=2).astype(np.uint8)
     Image.fromarray(colours).save(tmp_path / "cat.png")
@@ -247,14 +249,14 @@ def test_a_picture_in_colour_gets_no_draft(pipeline: ReportPipeline, tmp_path: P
     assert prediction.hits == ()
 
 
-def test_a_model_that_is_down_still_leaves_the_evidence(store_dir: Path, image: Path) -> None:
+def test_the_evidence_survives_an_unavailable_model(store_dir: Path, image: Path) -> None:
     for pipeline in _pipeline(store_dir, "http://127.0.0.1:9/v1", "select_v1"):
         prediction = pipeline.invoke(Study(image, "image"))
         assert prediction.error == "LlmUnavailableError"
         assert len(prediction.hits) >= K
 
 
-def test_a_further_view_that_does_not_belong_is_left_out_and_said(
+def test_a_view_that_does_not_belong_is_left_out_with_a_note(
     tmp_path: Path,
 ) -> None:
     Image.new("L", (64, 64), 90).save(tmp_path / "blank.png")
@@ -275,14 +277,16 @@ def test_a_further_view_that_does_not_belong_is_left_out_and_said(
         assert reason in note
 
 
-def test_batch_gives_what_invoke_gives(pipeline: ReportPipeline, llm: FakeLlm, image: Path) -> None:
-    llm.answers = [first_of_each_heading(pipeline, image)]
+def test_batch_returns_what_invoke_returns(
+    pipeline: ReportPipeline, llm: FakeLlm, image: Path
+) -> None:
+    llm.answers = [first_option_of_each_slot(pipeline, image)]
     one = pipeline.invoke(Study(image, "image"))
     several = pipeline.batch([Study(image, "image")] * 3)
     assert [prediction.draft for prediction in several] == [one.draft] * 3
 
 
-def test_retriever_speaks_langchain(pipeline: ReportPipeline) -> None:
+def test_the_retriever_returns_langchain_documents(pipeline: ReportPipeline) -> None:
     documents = pipeline.retriever.invoke("Heart size is normal.")
     assert len(documents) == K
     assert documents[0].metadata["report_id"] == documents[0].id

@@ -1,4 +1,4 @@
-"""The file that generation and evaluation share: whole lines, and problems that name themselves."""
+"""predictions.jsonl, which drafting writes and evaluation reads."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ PREDICTION = Prediction(
 )
 
 
-def test_a_line_comes_back(tmp_path: Path) -> None:
+def test_a_written_line_is_read_back(tmp_path: Path) -> None:
     with open_output(tmp_path) as output:
         output.append(PREDICTION)
         output.append(
@@ -49,7 +49,7 @@ def test_a_line_comes_back(tmp_path: Path) -> None:
         (b"[" * 100_000, "nested too deeply"),
     ],
 )
-def test_a_bad_line_says_what_is_wrong(tmp_path: Path, line: bytes, reason: str) -> None:
+def test_the_problem_of_a_bad_line_is_named(tmp_path: Path, line: bytes, reason: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'{"fine": true}\n\n' + line + b"\n" + b'{"fine": true}\n')
     good, bad, *_ = read_table(path, strict=True)
@@ -58,14 +58,14 @@ def test_a_bad_line_says_what_is_wrong(tmp_path: Path, line: bytes, reason: str)
     assert reason in bad.problem
 
 
-def test_a_byte_order_mark_is_let_pass(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n')
     assert [line.values for line in read_table(path, strict=True)] == [{"a": 1}]
 
 
 @given(cut=st.integers(min_value=0, max_value=len(prediction_line(PREDICTION).encode())))
-def test_the_plug_is_pulled_while_a_line_is_written(
+def test_a_line_cut_off_by_a_crash_is_written_again(
     tmp_path_factory: pytest.TempPathFactory, cut: int
 ) -> None:
     folder = tmp_path_factory.mktemp("log")
@@ -79,7 +79,7 @@ def test_the_plug_is_pulled_while_a_line_is_written(
     assert output.predictions.read_bytes() in (one + three, one + two + three)
 
 
-def test_no_number_that_json_cannot_hold() -> None:
+def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         prediction_line(
             Prediction(
@@ -88,7 +88,7 @@ def test_no_number_that_json_cannot_hold() -> None:
         )
 
 
-def test_a_line_is_one_line_whatever_the_text_holds() -> None:
+def test_line_breaks_in_a_text_do_not_split_its_line() -> None:
     text = "first\nsecond\u2028third\x0b"
     line = prediction_line(
         Prediction(file=text, status=Status.FAILED, reason=text, warnings=(text,))

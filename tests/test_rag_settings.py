@@ -1,4 +1,4 @@
-"""Settings: presets load, the environment wins, a typing mistake is an error that names itself."""
+"""Settings: presets, the environment, and errors that name the key."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def test_presets_load(preset: str) -> None:
     assert load_settings(preset).llm.url.endswith("/v1")
 
 
-def test_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXR_RAG_LLM__URL", "http://127.0.0.1:9999/v1")
     settings = load_settings("cpu")
     assert settings.llm.url == "http://127.0.0.1:9999/v1"
@@ -61,7 +61,7 @@ def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ("CXR_RAG_LLM", "{", "llm"),
     ],
 )
-def test_a_wrong_variable_is_an_error_that_names_it(
+def test_an_invalid_variable_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -69,12 +69,12 @@ def test_a_wrong_variable_is_an_error_that_names_it(
         load_settings()
 
 
-def test_variables_that_are_no_settings_are_let_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_variables_of_ours_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXR_RAG_LOG", "DEBUG")
     monkeypatch.setenv("CXR_RAG_DICOMWEB_TOKEN", "secret")
     load_settings()
 
 
-def test_a_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_api_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXR_RAG_LLM__API_KEY", "secret-key")
     assert "secret-key" not in repr(load_settings())

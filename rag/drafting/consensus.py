@@ -71,11 +71,8 @@ class ExpectedUtility:
             for order in range(NGRAM_ORDERS)
             for columns in [np.flatnonzero(orders == order)]
         ]
-        self._candidates, self._rouge_l, self._weights = (
-            candidates,
-            RougeLScorer(references),
-            weights,
-        )
+        self._candidates, self._weights = candidates, weights
+        self._rouge_l = RougeLScorer(references)
         self._lengths = np.array([len(sentence.words) for sentence in candidates], float)
         self._reference_lengths = np.array([len(words) for words in references], float)
 
@@ -135,7 +132,7 @@ class _NgramOverlap:
         self._dense_candidates = candidates.toarray()
         self._squared_idf, self._reference_norms = squared_idf, reference_norms
         self._weighted_references = references * squared_idf[:, None]
-        self._candidate_norms = candidates.power(2) @ squared_idf  # squared
+        self._squared_norms = candidates.power(2) @ squared_idf
 
     def measure(self, draft: Sequence[int], additions: Sequence[int]) -> tuple[Floats, Floats]:
         """Clipped TF-IDF cosine and clipped matches of a draft with each reference.
@@ -146,7 +143,7 @@ class _NgramOverlap:
         counts = self._dense_candidates[draft].sum(0)
         clipped = np.minimum(counts[:, None], self._references)
         unmatched = (counts[:, None] < self._references).astype(float)
-        growth = self._candidate_norms + 2 * (self._candidates @ (counts * self._squared_idf))
+        growth = self._squared_norms + 2 * (self._candidates @ (counts * self._squared_idf))
         norms = np.sqrt(counts**2 @ self._squared_idf + np.append(growth[additions], 0.0) + 1e-9)
         products = self._sum_matches(
             clipped * self._weighted_references, unmatched * self._weighted_references, additions

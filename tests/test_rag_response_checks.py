@@ -1,4 +1,4 @@
-"""Answers that are no drafts, and drafts that only look a little like one."""
+"""Answers that are refusals, loops or another language, and sentences that only resemble one."""
 
 import json
 
@@ -27,7 +27,7 @@ NO_DRAFTS: list[tuple[list[str], type[LlmError]]] = [
 
 
 @pytest.mark.parametrize(("texts", "error"), NO_DRAFTS)
-def test_each_kind_has_its_own_error(texts: list[str], error: type[LlmError]) -> None:
+def test_each_kind_has_its_error(texts: list[str], error: type[LlmError]) -> None:
     with pytest.raises(error):
         validate(texts, evidence=EVIDENCE)
 
@@ -42,17 +42,17 @@ def test_each_kind_has_its_own_error(texts: list[str], error: type[LlmError]) ->
         "Mild cardiomegaly without acute disease.",
     ],
 )
-def test_a_report_sentence_is_none_of_them(text: str) -> None:
+def test_report_sentences_pass(text: str) -> None:
     validate([text, text], evidence=EVIDENCE)
 
 
-def test_a_refusal_outside_the_schema_is_told_from_a_wrong_form() -> None:
+def test_a_refusal_that_is_not_json_is_recognised() -> None:
     question = build_request(Mode.WRITE, DraftInputs(hits=HITS))
     with pytest.raises(LlmRefusalError):
         parse_response(question, "I'm sorry, I cannot help with that.")
 
 
-def test_a_refusal_inside_the_schema_is_found() -> None:
+def test_a_refusal_within_the_json_is_recognised() -> None:
     sentence = {"text": "I cannot assist with that request.", "sources": ["R1"]}
     answer = json.dumps({"findings": [sentence], "impression": [sentence]})
     with pytest.raises(LlmRefusalError):
@@ -69,5 +69,5 @@ def test_a_refusal_inside_the_schema_is_found() -> None:
         ("", False),
     ],
 )
-def test_a_loop_is_told_from_a_long_answer(text: str, expected: bool) -> None:
+def test_a_loop_is_distinguished_from_a_long_answer(text: str, expected: bool) -> None:
     assert is_degenerate(text) is expected

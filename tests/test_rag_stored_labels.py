@@ -1,4 +1,4 @@
-"""What a report states is read once, kept by the store, and the same whoever reads it."""
+"""Labels for re-ranking are read once, when a report is indexed."""
 
 import json
 from dataclasses import replace
@@ -17,27 +17,29 @@ from rag.schema import ReportRecord
 RECORDS = [made_up_record(name) for name in FINDINGS_AND_IMPRESSIONS]
 
 
-def test_labels_that_a_report_can_lend() -> None:
+def test_labels_of_usable_sentences() -> None:
     assert usable_labels(made_up_record("R1")) == {"Cardiomegaly"}
-    assert usable_labels(made_up_record("R3")) == frozenset(), "what has a measure lends none"
+    assert usable_labels(made_up_record("R3")) == frozenset(), (
+        "a sentence with a measurement is not usable"
+    )
     assert usable_labels(made_up_record("R4")) == {"No Finding"}
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.report_id)
-def test_noting_changes_no_label_and_survives_the_disk(record: ReportRecord) -> None:
-    noted, problems = annotate_labels(record)
+def test_stored_labels_equal_read_ones_and_survive_json(record: ReportRecord) -> None:
+    annotated, problems = annotate_labels(record)
     assert problems == ()
-    assert replace(noted, stated=None) == record
-    assert usable_labels(noted) == usable_labels(record)
-    assert record_from_json(json.loads(json.dumps(record_to_json(noted)))) == noted
+    assert replace(annotated, stated=None) == record
+    assert usable_labels(annotated) == usable_labels(record)
+    assert record_from_json(json.loads(json.dumps(record_to_json(annotated)))) == annotated
 
 
-def test_a_record_that_nobody_has_read_keeps_the_hash_it_had_before() -> None:
+def test_a_record_without_stored_labels_keeps_its_hash() -> None:
     assert "stated" not in record_to_json(RECORDS[0])
     assert record_hash(RECORDS[0]) != record_hash(annotate_labels(RECORDS[0])[0])
 
 
-def test_a_store_gives_what_was_noted_and_nothing_is_read_again(tmp_path: Path) -> None:
+def test_a_query_reads_no_report(tmp_path: Path) -> None:
     corpus, encoder = make_corpus("made-up", records=RECORDS), FakeEncoder()
     build_index(corpus, encoder, tmp_path, screens=(annotate_labels,))
     assert verify_index(tmp_path).passed
@@ -47,11 +49,11 @@ def test_a_store_gives_what_was_noted_and_nothing_is_read_again(tmp_path: Path) 
         patch("rag.report_reading.parse_sentence", side_effect=AssertionError("read again")),
     ):
         found = store.query(query, len(RECORDS))
-        noted = {hit.record.report_id: usable_labels(hit.record) for hit in found}
-    assert noted == {record.report_id: usable_labels(record) for record in RECORDS}
+        annotated = {hit.record.report_id: usable_labels(hit.record) for hit in found}
+    assert annotated == {record.report_id: usable_labels(record) for record in RECORDS}
 
 
-def test_a_store_of_before_is_read_and_the_next_indexing_notes_without_embedding(
+def test_reindexing_an_old_index_stores_labels_without_embedding(
     tmp_path: Path,
 ) -> None:
     corpus, encoder = make_corpus("made-up", records=RECORDS), FakeEncoder()
