@@ -251,21 +251,18 @@ def _string(row: dict[str, Any], name: str) -> str:
 
 
 def work_folder(save_json_file: Path) -> Path:
-    """The output folder of the batch behind ReXrank's output file, where it resumes."""
-    return save_json_file.with_name(save_json_file.name + ".batch")
-
-
-def refuse_foreign_file(save_json_file: Path) -> None:
-    """Never overwrite an output file that no batch of ours wrote.
+    """The output folder of the batch behind ReXrank's output file, where it resumes.
 
     Raises:
-        UsageError: there is such a file.
+        UsageError: the file exists, and no batch of ours wrote it.
     """
-    if save_json_file.exists() and not work_folder(save_json_file).is_dir():
+    folder = save_json_file.with_name(save_json_file.name + ".batch")
+    if save_json_file.exists() and not folder.is_dir():
         raise UsageError(
             f"{save_json_file} exists and was not written by a batch of ours: choose another "
             "--save_json_file"
         )
+    return folder
 
 
 def write_rexrank(input_json_file: Path, save_json_file: Path, predictions: Path) -> int:

@@ -1,6 +1,6 @@
 """The folder a batch writes: predictions, what is done already, and the files beside them.
 
-OUT/predictions.jsonl   one line a study, appended and flushed to the disk
+OUT/predictions.jsonl   one line per study, appended and synced to disk
 OUT/studies.jsonl       the images of each study; private (0600), as paths may name people
 OUT/summary.json        counts, rate and stages of the last run
 OUT/.lock               held while a batch runs

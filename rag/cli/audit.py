@@ -51,7 +51,7 @@ def list_drafts(config: Config = "cpu", file: File = None) -> None:
 
 
 def replay(
-    record: Annotated[str, typer.Argument(help="Id of a draft, or its first characters.")],
+    record: Annotated[str, typer.Argument(metavar="DRAFT", help="Id of a draft, or its start.")],
     config: Config = "cpu",
     file: File = None,
 ) -> None:

@@ -73,7 +73,6 @@ def batch(
 
     if save_json_file is not None and input_json_file is not None and source is None:
         source, output = input_json_file, manifests.work_folder(save_json_file)
-        manifests.refuse_foreign_file(save_json_file)
     elif input_json_file is not None or save_json_file is not None:
         raise UsageError(
             "--input_json_file and --save_json_file go together and replace IN and OUT"

@@ -76,7 +76,7 @@ def train(
 
 
 def _with_report_labels(dataset: "Dataset") -> "Dataset":
-    """The collection with the findings of its reports added as training labels."""
+    """The dataset with the findings of its reports added as training labels."""
     from dataclasses import replace
 
     from rag.report_nlp.labeller import label_text
@@ -85,8 +85,10 @@ def _with_report_labels(dataset: "Dataset") -> "Dataset":
     def labelled(study: "TrainingStudy") -> "TrainingStudy":
         if not study.labels_complete:
             return study
-        stated = label_text(study.text).items()
-        found = {f"CheXpert/{name}" for name, said in stated if said is not Polarity.NEGATIVE}
+        labels = label_text(study.text).items()
+        found = {
+            f"CheXpert/{name}" for name, polarity in labels if polarity is not Polarity.NEGATIVE
+        }
         return replace(study, fine_labels=study.fine_labels | found)
 
     return replace(dataset, train=tuple(labelled(study) for study in dataset.train))
@@ -94,7 +96,9 @@ def _with_report_labels(dataset: "Dataset") -> "Dataset":
 
 def embed(
     source: Source,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Array to write; ids go beside it.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Array to write, with its ids as CSV.")
+    ],
     *,
     config: Config = "cpu",
 ) -> None:
@@ -133,7 +137,7 @@ def calibrate(
 ) -> None:
     """Calibrate predicted findings and thresholds on your own studies.
 
-    Use patients that nothing was trained on; set drafting.calibration to FILE afterwards. The table
+    Use patients not seen in training; set drafting.calibration to FILE afterwards. The table
     compares it with the encoder's own calibration.
     """
     settings = read_settings(config)
@@ -237,17 +241,17 @@ def draft_from(
 
     name = home.site.collection
     corpus = read_corpus(name)
-    own, others = (_ids(each) for each in (home, away))
-    seen = {each.study_id: {each.study_id, each.patient_id} for each in corpus.records}
-    held = frozenset(study for study, ids in seen.items() if ids & own)
-    shared = sorted(study for study, ids in seen.items() if ids & others and study not in held)
-    if shared:
+    home_ids, away_ids = _test_ids(home), _test_ids(away)
+    ids_of = {record.study_id: {record.study_id, record.patient_id} for record in corpus.records}
+    held_out = frozenset(study for study, ids in ids_of.items() if ids & home_ids)
+    leaked = sorted(s for s, ids in ids_of.items() if ids & away_ids and s not in held_out)
+    if leaked:
         raise EvalLeakError(
-            f"{name} holds {len(shared)} studies that are drafted in {away.site.name}, or of their "
-            f"patients:\n{bullet_list(shared)}"
+            f"{name} holds {len(leaked)} studies that are drafted in {away.site.name}, or of their "
+            f"patients:\n{bullet_list(leaked)}"
         )
-    pictures = home.paths if not embeds_texts(encoder) else {}
-    images = {study: (pictures[study],) for study in pictures.keys() & seen.keys() - held}
+    paths = home.paths if not embeds_texts(encoder) else {}
+    images = {study: (paths[study],) for study in paths.keys() & ids_of.keys() - held_out}
     studies = [
         BatchStudy(
             study_id=image.image_id,
@@ -258,7 +262,7 @@ def draft_from(
         for image in away.test
     ]
     with progress_bars() as advance, open_output(out) as output:
-        index_reports(settings, corpus, encoder, exclude=held, images=images, progress=advance)
+        index_reports(settings, corpus, encoder, exclude=held_out, images=images, progress=advance)
         with open_pipeline(settings, encoder) as pipeline:
             prepare = threaded_prepare(pipeline, threads=settings.batch.num_workers)
             run_batch(
@@ -270,6 +274,6 @@ def draft_from(
         return output.predictions
 
 
-def _ids(site: "SiteImages") -> set[str]:
+def _test_ids(site: "SiteImages") -> set[str]:
     """Ids of the studies and patients tested on."""
     return {name for image in site.test for name in (image.image_id, image.patient_id)}

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from rag.retriever import ReportRetriever
     from rag.schema import Hit
 
+_folder = partial(typer.Option, metavar="FOLDER")
+
 
 def generate(
     images: Images,
@@ -48,16 +51,9 @@ def generate(
             help="The patient's earlier study: its report (text, DICOM SR), images, or a folder.",
         ),
     ] = None,
-    sr: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Also write DICOM structured reports here."),
-    ] = None,
-    fhir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Also write FHIR R4 bundles here.")
-    ] = None,
-    hl7: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Also write HL7 ORU^R01 messages here.")
-    ] = None,
+    sr: Annotated[Path | None, _folder(help="Also write DICOM structured reports here.")] = None,
+    fhir: Annotated[Path | None, _folder(help="Also write FHIR R4 bundles here.")] = None,
+    hl7: Annotated[Path | None, _folder(help="Also write HL7 ORU^R01 messages here.")] = None,
 ) -> None:
     """Draft a report for each image; every sentence names the reports it rests on.
 
@@ -135,10 +131,7 @@ def locate(
     config: Config = "cpu",
     as_json: Json = False,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="Also write the images with the findings drawn on them."
-        ),
+        Path | None, _folder(help="Also write the images with the findings drawn on them.")
     ] = None,
 ) -> None:
     """Show where on an image each finding would be (experimental).

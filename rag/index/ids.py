@@ -94,17 +94,9 @@ class ReportIds:
         """Text ids by report id; unknown reports are left out."""
         return dict(self._select("report_id, text_id", "report_id", report_ids))
 
-    def studies_of_patients(self, patients: Iterable[str]) -> frozenset[str]:
-        """All studies of some patients."""
-        return frozenset(name for (name,) in self._select("study_id", "patient_id", patients))
-
-    def studies_among(self, names: Iterable[str]) -> frozenset[str]:
-        """Those of some names that are study ids."""
-        return frozenset(name for (name,) in self._select("study_id", "study_id", names))
-
-    def patients_among(self, names: Iterable[str]) -> frozenset[str]:
-        """Those of some names that are patient ids."""
-        return frozenset(name for (name,) in self._select("patient_id", "patient_id", names))
+    def select(self, column: str, *, where: str, values: Iterable[str]) -> frozenset[str]:
+        """Values of a column, from the rows whose ``where`` column has one of the given values."""
+        return frozenset(name for (name,) in self._select(column, where, values))
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """All rows, as `id_rows` returns them, by report id."""

@@ -55,9 +55,12 @@ class _Version:
 
     def studies_named_in(self, path: str | PurePath) -> frozenset[str]:
         names = candidate_ids(path)
-        patients = ids_in_path(path, self.ids.patients_among(names))
-        studies = ids_in_path(path, self.ids.studies_among(names))
-        return studies | self.ids.studies_of_patients(patients)
+        known_studies = self.ids.select("study_id", where="study_id", values=names)
+        known_patients = self.ids.select("patient_id", where="patient_id", values=names)
+        patients = ids_in_path(path, known_patients)
+        return ids_in_path(path, known_studies) | self.ids.select(
+            "study_id", where="patient_id", values=patients
+        )
 
     def query(self, vector: NDArray[np.float32], k: int, exclude: Exclusions) -> list[Hit]:
         query = unit_vector(vector, self.info.dim)
