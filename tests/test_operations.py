@@ -1,4 +1,4 @@
-"""What docs/operations.md and deploy/ say of running it: backup and restore, settings, services."""
+"""docs/operations.md and deploy/ are true: backup and restore, settings, services."""
 
 import re
 import shutil
@@ -40,17 +40,17 @@ def run(commands: list[str], folder: Path, *, home: Path, etc: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_backup_while_drafts_are_recorded_is_whole_when_it_comes_back(tmp_path: Path) -> None:
+def test_a_backup_made_while_drafts_are_recorded_restores_completely(tmp_path: Path) -> None:
     home, etc, new_home, new_etc = (tmp_path / name for name in ("home", "etc", "home2", "etc2"))
     for folder in (etc / "cxr-rag", new_home, new_etc):
         folder.mkdir(parents=True)
     (etc / "cxr-rag" / "settings.toml").write_text("[page]\nport = 1\n")
     build_index(small_corpus(), FakeEncoder(), home / "index")
-    audit, ended = AuditLog(home / "audit" / "audit.jsonl"), threading.Event()
+    audit, stopped = AuditLog(home / "audit" / "audit.jsonl"), threading.Event()
 
     def draft() -> None:
         number = 0
-        while not ended.is_set():
+        while not stopped.is_set():
             audit.append("draft", draft=f"d{number}", data={"text": "word " * 2000})
             number += 1
 
@@ -62,7 +62,7 @@ def test_a_backup_while_drafts_are_recorded_is_whole_when_it_comes_back(tmp_path
         for _ in range(3):
             run(backup, tmp_path, home=home, etc=etc)
     finally:
-        ended.set()
+        stopped.set()
         drafting.join()
     run(restore, tmp_path, home=new_home, etc=new_etc)
     count, _ = AuditLog(new_home / "audit" / "audit.jsonl").verify()
@@ -85,7 +85,7 @@ def test_the_containers_settings_are_settings(monkeypatch: pytest.MonkeyPatch) -
     assert yaml.safe_load((DEPLOY / "compose.gpu.yaml").read_text())["services"].keys() == {"llm"}
 
 
-def test_what_the_containerfile_copies_is_there_and_not_ignored() -> None:
+def test_files_copied_by_the_containerfile_exist_and_are_not_ignored() -> None:
     text = (DEPLOY / "Containerfile").read_text()
     ignored = set((ROOT / ".dockerignore").read_text().split())
     for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE):
@@ -100,6 +100,6 @@ def test_what_the_containerfile_copies_is_there_and_not_ignored() -> None:
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
 def test_systemd_finds_no_fault_in_the_unit() -> None:
     command = ["systemd-analyze", "verify", DEPLOY / "cxr-rag.service"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
-    faults = [line for line in told.splitlines() if "cxr-rag.service" in line]
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    faults = [line for line in output.splitlines() if "cxr-rag.service" in line]
     assert [line for line in faults if "is not executable" not in line] == []  # not installed here

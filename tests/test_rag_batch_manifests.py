@@ -18,7 +18,7 @@ def studies_of(source: Path) -> list[BatchStudy]:
     return group_images(list_images(source).images)[0]
 
 
-def test_a_csv_and_a_jsonl_say_the_same(tmp_path: Path) -> None:
+def test_csv_and_jsonl_are_read_the_same_way(tmp_path: Path) -> None:
     for number, name in enumerate(("f.png", "l.png", "g.png")):
         draw_image(tmp_path / name, number)
     (tmp_path / "list.csv").write_text(
@@ -45,7 +45,7 @@ def test_a_csv_and_a_jsonl_say_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["image", "image_path", "image,image_path"])
-def test_an_absolute_path_is_what_it_says_and_otherwise_within_the_root(
+def test_an_absolute_path_that_does_not_exist_is_relative_to_the_root(
     tmp_path: Path, column: str
 ) -> None:
     for folder in (root := tmp_path / "root"), (elsewhere := tmp_path / "elsewhere"):
@@ -111,7 +111,7 @@ def test_many_wrong_lines_are_not_all_printed(tmp_path: Path) -> None:
     start=st.sampled_from([b"", b"study_id,image\n", b'{"study_id": "S1", "image": "a"}\n']),
     rest=st.binary(max_size=300),
 )
-def test_rubbish_is_refused_or_read_but_never_crashes(
+def test_garbage_is_refused_or_read_but_never_crashes(
     tmp_path: Path, kind: str, start: bytes, rest: bytes
 ) -> None:
     path = tmp_path / f"l.{kind}"
@@ -138,7 +138,7 @@ VIEWS = "study_id,image,view\nS1,a.png,{}\nS1,b.png,{}\n"
         ("frontal", "NULL", [True, None], ""),
     ],
 )
-def test_a_view_that_is_not_known_refuses_no_list(
+def test_an_unknown_view_is_a_note_not_an_error(
     tmp_path: Path, first: str, second: str, frontal: list[bool | None], noted: str
 ) -> None:
     (tmp_path / "l.csv").write_text(VIEWS.format(first, second))
@@ -148,7 +148,7 @@ def test_a_view_that_is_not_known_refuses_no_list(
     assert bool(listing.problems) is bool(noted)
 
 
-def test_empty_cells_are_empty_whatever_a_table_writes_in_them(tmp_path: Path) -> None:
+def test_words_for_missing_values_are_empty_cells(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text(
         "study_id,image,indication,patient_id\nS1,a.png,nan,NaN\nS2,b.png,None,N/A\n"
     )

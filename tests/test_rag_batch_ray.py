@@ -1,4 +1,4 @@
-"""The Ray engine gives what the local one gives, on two nodes and when a worker is killed."""
+"""The Ray engine equals the local one, on two nodes and when a worker is killed."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ pytestmark = [
 
 
 @contextmanager
-def signed_pipeline(store: Path, url: str, folder: Path) -> Iterator[ReportPipeline]:
+def slow_pipeline(store: Path, url: str, folder: Path) -> Iterator[ReportPipeline]:
     """A small pipeline whose worker writes down its process id, and takes its time."""
     (folder / str(os.getpid())).touch()
     with small_batch.small_pipeline(store, url) as pipeline:
@@ -66,15 +66,15 @@ def two_nodes() -> Iterator[None]:
     cluster.shutdown()
 
 
-def test_two_nodes_and_a_killed_worker_give_the_same(tmp_path: Path) -> None:
+def test_two_nodes_and_a_killed_worker_equal_the_local_engine(tmp_path: Path) -> None:
     """In a process of its own: Ray's threads can take theirs with them (seen once, its 2.x)."""
-    driver = get_context("spawn").Process(target=drive, args=(tmp_path,))
+    driver = get_context("spawn").Process(target=compare_engines, args=(tmp_path,))
     driver.start()
     driver.join()
     assert driver.exitcode == 0
 
 
-def drive(tmp_path: Path) -> None:
+def compare_engines(tmp_path: Path) -> None:
     store, pids = tmp_path / "store", tmp_path / "pids"
     pids.mkdir()
     images = draw_images(tmp_path / "in", COUNT)
@@ -94,7 +94,7 @@ def drive(tmp_path: Path) -> None:
 
         killer = threading.Thread(target=kill_one, daemon=True)
         killer.start()
-        prepare = prepare_on_ray(partial(signed_pipeline, store, llm.url, pids), workers=2)
+        prepare = prepare_on_ray(partial(slow_pipeline, store, llm.url, pids), workers=2)
         summary = small_batch.run(
             images, tmp_path / "ray", store=store, url=llm.url, prepare=prepare
         )
@@ -106,7 +106,7 @@ def drive(tmp_path: Path) -> None:
     assert without_times(tmp_path / "ray") == without_times(tmp_path / "local")
 
 
-def test_a_cluster_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_cluster_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
     def refuse(**_: object) -> None:

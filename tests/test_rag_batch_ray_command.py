@@ -94,7 +94,7 @@ def batch(images: Path, out: Path, *, home: Path, url: str, more: tuple[str, ...
     return ran.returncode
 
 
-def test_an_address_of_two_nodes_and_a_killed_worker_give_the_same(
+def test_an_address_of_two_nodes_and_a_killed_worker_equal_the_local_engine(
     tmp_path: Path, home: Path, images: Path, two_nodes: Cluster
 ) -> None:
     address, nodes = two_nodes
@@ -105,7 +105,7 @@ def test_an_address_of_two_nodes_and_a_killed_worker_give_the_same(
 
         def kill_one() -> None:
             # as soon as there is one: on a quiet machine they are done before many are drafted
-            while not (mapping := workers_of(nodes)):
+            while not (mapping := ray_workers(nodes)):
                 time.sleep(0.02)
             os.kill(mapping[0], signal.SIGKILL)
             killed.append(len(lines_so_far(tmp_path / "ray")))
@@ -121,7 +121,7 @@ def test_an_address_of_two_nodes_and_a_killed_worker_give_the_same(
     assert without_times(tmp_path / "ray") == without_times(tmp_path / "local")
 
 
-def test_without_an_address_ray_starts_on_this_machine_and_gives_the_same(
+def test_without_an_address_ray_starts_on_this_machine_and_equals_the_local_engine(
     tmp_path: Path, home: Path, images: Path
 ) -> None:
     few = tmp_path / "images"
@@ -140,7 +140,7 @@ def without_times(out: Path) -> list[str]:
     return sorted(json.dumps({**line, "seconds": {}}) for line in lines_so_far(out))
 
 
-def workers_of(nodes: int) -> list[int]:
+def ray_workers(nodes: int) -> list[int]:
     """Ray's workers that map studies, among a process's descendants."""
     parents = {}
     for entry in Path("/proc").iterdir():

@@ -1,4 +1,4 @@
-"""A batch loses, doubles and halves nothing, whatever happens to it."""
+"""A batch loses, duplicates and cuts no study, whatever happens to it."""
 
 import json
 import random
@@ -77,7 +77,7 @@ def test_every_study_has_one_line(
     assert (tmp_path / "out" / "studies.jsonl").stat().st_mode & 0o777 == 0o600
 
 
-def test_doing_it_again_does_nothing(
+def test_a_second_run_does_nothing(
     tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     small_batch.run(images, tmp_path, store=store, url=llm.url)
@@ -88,7 +88,7 @@ def test_doing_it_again_does_nothing(
     assert len(llm.prompts) == asked
 
 
-def test_a_batch_gives_what_one_at_a_time_gives(
+def test_a_batch_equals_single_studies(
     tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     small_batch.run(images, tmp_path, store=store, url=llm.url)
@@ -101,7 +101,7 @@ def test_a_batch_gives_what_one_at_a_time_gives(
             assert {**alone, "seconds": None} == {**line, "seconds": None}
 
 
-def test_failures_are_lines_and_can_be_done_again(
+def test_failures_are_recorded_and_can_be_retried(
     tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     folder = tmp_path / "in"
@@ -118,7 +118,7 @@ def test_failures_are_lines_and_can_be_done_again(
 
     asked = len(llm.prompts)
     assert not small_batch.run(folder, tmp_path / "out", store=store, url=llm.url).complete
-    assert len(llm.prompts) == asked, "failures are not done again unless one asks for it"
+    assert len(llm.prompts) == asked, "failures are retried only on request"
 
     draw_image(folder / "broken.png", 77)
     again = small_batch.run(folder, tmp_path / "out", store=store, url=llm.url, retry_failed=True)
@@ -126,7 +126,7 @@ def test_failures_are_lines_and_can_be_done_again(
     assert Counter(line["study_id"] for line in lines(tmp_path / "out")).most_common(1)[0][1] == 1
 
 
-def drafts_counted() -> float:
+def count_drafts() -> float:
     return sum(
         sample.value
         for metric in REGISTRY.collect()
@@ -136,15 +136,15 @@ def drafts_counted() -> float:
     )
 
 
-def test_a_study_that_fails_unforeseen_is_counted_too(
+def test_an_unexpected_failure_is_counted_too(
     tmp_path: Path, store: Path, llm: ChoosingLlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rag.pipeline.load", lambda study: 1 / 0)
-    before = drafts_counted()
+    before = count_drafts()
     images = draw_images(tmp_path / "in", 2)
     found = small_batch.run(images, tmp_path / "out", store=store, url=llm.url)
     assert found.errors == {"ZeroDivisionError": 2}
-    assert drafts_counted() - before == 2
+    assert count_drafts() - before == 2
 
 
 def test_a_busy_server_slows_the_batch_and_loses_nothing(
@@ -152,19 +152,19 @@ def test_a_busy_server_slows_the_batch_and_loses_nothing(
 ) -> None:
     llm.seconds = 0.01
     llm.status = lambda prompt: 429 if llm.under_way > 2 else 200
-    before = drafts_counted()
+    before = count_drafts()
     summary = small_batch.run(images, tmp_path, store=store, url=llm.url, patience=60)
     assert summary.this_run.total() == COUNT
     assert summary.statuses["ok"] >= COUNT - 2
-    assert drafts_counted() - before == COUNT, "each once, however often it was tried"
+    assert count_drafts() - before == COUNT, "each once, however often it was retried"
 
 
-def test_a_server_that_is_gone_stops_the_batch_and_fails_no_study(
+def test_an_outage_stops_the_batch_and_fails_no_study(
     tmp_path: Path, store: Path, images: Path
 ) -> None:
     with pytest.raises(BatchError, match="no model server"):
         small_batch.run(images, tmp_path, store=store, url="http://127.0.0.1:9/v1", patience=0.5)
-    # where the similar reports leave nothing to choose, no model is asked
+    # if the similar reports leave nothing to choose, no model is asked
     assert {line["status"] for line in lines(tmp_path)} <= {"ok"}
     with fake_choosing_llm.serve() as llm:
         assert small_batch.run(images, tmp_path, store=store, url=llm.url).statuses == {"ok": COUNT}
@@ -199,7 +199,7 @@ def test_predictions_of_another_model_are_not_mixed(
         (b"not json\n{}\n", "not JSON"),
     ],
 )
-def test_a_file_of_something_else_is_not_touched(
+def test_a_foreign_predictions_file_is_not_touched(
     tmp_path: Path, content: bytes, words: str
 ) -> None:
     path = tmp_path / "predictions.jsonl"
@@ -209,7 +209,7 @@ def test_a_file_of_something_else_is_not_touched(
     assert path.read_bytes() == content
 
 
-def test_a_stop_finishes_what_is_under_way_and_begins_nothing(
+def test_a_stop_finishes_drafts_in_progress_and_starts_none(
     tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     llm.seconds = 0.2
@@ -231,14 +231,14 @@ def test_a_stop_finishes_what_is_under_way_and_begins_nothing(
     assert small_batch.run(images, tmp_path, store=store, url=llm.url).complete
 
 
-def test_a_read_only_folder_is_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_output_is_refused_in_one_sentence(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("")
     with pytest.raises(OutputError, match="cannot write"), open_output(blocker / "out"):
         pass
 
 
-def test_a_full_disk_leaves_whole_lines(
+def test_a_full_disk_leaves_complete_lines(
     tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
     with Forks() as forks:
@@ -253,7 +253,7 @@ def test_a_full_disk_leaves_whole_lines(
 
 
 @pytest.mark.slow
-def test_killed_at_any_point_nothing_is_lost_doubled_or_halved(
+def test_killed_at_any_point_nothing_is_lost_duplicated_or_cut(
     tmp_path: Path, store: Path, llm: ChoosingLlm
 ) -> None:
     """50 trials; SIGKILL hits between two lines, within one, or at a random moment of the run."""
@@ -285,9 +285,7 @@ def after(seconds: float) -> Callable[[], bool]:
 
 
 @pytest.mark.slow
-def test_killed_while_failures_are_done_again(
-    tmp_path: Path, store: Path, llm: ChoosingLlm
-) -> None:
+def test_killed_while_failures_are_retried(tmp_path: Path, store: Path, llm: ChoosingLlm) -> None:
     folder = draw_images(tmp_path / "in", 12)
     for number in range(6):
         (folder / f"x{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -299,7 +297,7 @@ def test_killed_while_failures_are_done_again(
         started = time.monotonic()
         assert forks.run(retry_failed=True, **batch) == 0
         whole = time.monotonic() - started
-        for _ in range(30):  # the images are still broken: the failures are taken out each time
+        for _ in range(30):  # the images are still broken: the failures are dropped each time
             killed += forks.run(after(rng.uniform(0, whole)), retry_failed=True, **batch) == KILLED
             done = Counter(line["study_id"] for line in lines_so_far(tmp_path / "out"))
             assert {f"f{number:03d}" for number in range(12)} <= set(done)
@@ -312,9 +310,7 @@ def test_killed_while_failures_are_done_again(
     assert len(lines(tmp_path / "out")) == 18
 
 
-def test_work_goes_on_side_by_side(
-    tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
-) -> None:
+def test_drafts_are_concurrent(tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm) -> None:
     llm.seconds = 0.1
     small_batch.run(images, tmp_path, store=store, url=llm.url)
     assert llm.most > 3

@@ -1,4 +1,4 @@
-"""Folders, DICOMDIRs and lists become studies: nothing lost, nothing guessed, nobody named."""
+"""Images of folders, DICOMDIRs and lists are grouped into studies: none lost, nobody named."""
 
 import json
 import time
@@ -35,7 +35,7 @@ def studies_of(source: Path, **options: bool) -> list[BatchStudy]:
     return group_images(list_images(source).images, **options)[0]
 
 
-def test_images_of_one_study_uid_are_one_study_wherever_they_lie(tmp_path: Path) -> None:
+def test_images_of_one_study_uid_are_one_study_in_any_folder(tmp_path: Path) -> None:
     frontal = dicom(tmp_path / "a" / "1", StudyInstanceUID="1.2.3")
     lateral = dicom(tmp_path / "b" / "2.dcm", StudyInstanceUID="1.2.3", ViewPosition="LL")
     other = dicom(tmp_path / "a" / "3", StudyInstanceUID="1.2.4")
@@ -46,7 +46,7 @@ def test_images_of_one_study_uid_are_one_study_wherever_they_lie(tmp_path: Path)
     assert studies[pseudonym("1.2.4")].source == other
 
 
-def test_a_pseudonym_is_the_same_everywhere_and_does_not_hold_the_uid() -> None:
+def test_a_pseudonym_is_stable_and_does_not_contain_the_uid() -> None:
     assert pseudonym("1.2.840.113619.2") == "dcm-31c93703b83270b1753a"
     assert pseudonym("1.2.3") != pseudonym("1.2.4")
 
@@ -78,7 +78,7 @@ def test_the_frontal_image_is_chosen(tmp_path: Path, views: list[str], chosen: i
     assert {study.source, *study.other_views, *study.unused} == set(images)
 
 
-def test_a_image_that_would_be_refused_is_not_chosen(tmp_path: Path) -> None:
+def test_an_image_that_would_be_refused_is_not_chosen(tmp_path: Path) -> None:
     dicom(tmp_path / "1-hand.dcm", StudyInstanceUID="1.2", BodyPartExamined="HAND")
     dicom(tmp_path / "2-ct.dcm", StudyInstanceUID="1.2", Modality="CT")
     chest = dicom(tmp_path / "3-chest.dcm", StudyInstanceUID="1.2", ViewPosition="")
@@ -87,7 +87,7 @@ def test_a_image_that_would_be_refused_is_not_chosen(tmp_path: Path) -> None:
     assert len(study.unused) == 2
 
 
-def test_images_for_a_reader_come_before_raw_ones(tmp_path: Path) -> None:
+def test_images_for_presentation_come_before_raw_ones(tmp_path: Path) -> None:
     dicom(tmp_path / "1.dcm", StudyInstanceUID="1.2", PresentationIntentType="FOR PROCESSING")
     shown = dicom(
         tmp_path / "2.dcm", StudyInstanceUID="1.2", PresentationIntentType="FOR PRESENTATION"
@@ -95,7 +95,7 @@ def test_images_for_a_reader_come_before_raw_ones(tmp_path: Path) -> None:
     assert studies_of(tmp_path)[0].source == shown
 
 
-def test_pictures_are_studies_of_their_own_unless_the_user_says_so(tmp_path: Path) -> None:
+def test_png_files_are_studies_of_their_own_unless_grouped_by_folder(tmp_path: Path) -> None:
     draw_image(tmp_path / "p1" / "s1" / "a.png", 1)
     draw_image(tmp_path / "p1" / "s1" / "b.png", 2)
     draw_image(tmp_path / "c.png", 3)
@@ -109,9 +109,7 @@ def test_pictures_are_studies_of_their_own_unless_the_user_says_so(tmp_path: Pat
 
 
 @pytest.mark.parametrize("by_folder", [False, True])
-def test_many_images_of_no_patient_or_of_one_study_are_grouped_in_time_that_grows_with_their_number(
-    *, by_folder: bool
-) -> None:
+def test_grouping_time_grows_linearly(*, by_folder: bool) -> None:
     def seconds(count: int) -> float:
         names = [f"folder/{number}.png" for number in range(count)]
         images = [ListedImage(Path(name), name) for name in names]
@@ -123,7 +121,7 @@ def test_many_images_of_no_patient_or_of_one_study_are_grouped_in_time_that_grow
     assert many < 20 * few
 
 
-def test_names_stay_apart_where_only_the_suffix_differs(tmp_path: Path) -> None:
+def test_names_that_differ_only_by_suffix_keep_it(tmp_path: Path) -> None:
     draw_image(tmp_path / "a.png", 1)
     draw_image(tmp_path / "a.jpg", 2)
     assert [study.study_id for study in studies_of(tmp_path)] == ["a.jpg", "a.png"]
@@ -149,7 +147,7 @@ def test_identifiers_of_the_header_never_become_names(tmp_path: Path) -> None:
     assert "plain.dcm" in {study.name for study in studies}
 
 
-def test_what_is_no_image_is_passed_over_and_counted(tmp_path: Path) -> None:
+def test_other_files_are_skipped_and_counted(tmp_path: Path) -> None:
     draw_image(tmp_path / "image.png", 1)
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / ".hidden.png").write_bytes(b"")
@@ -161,13 +159,13 @@ def test_what_is_no_image_is_passed_over_and_counted(tmp_path: Path) -> None:
     assert listing.skipped == {"no image": 1, "hidden": 1}
 
 
-def test_a_link_that_leads_in_circles_is_not_followed(tmp_path: Path) -> None:
+def test_a_circular_link_is_not_followed(tmp_path: Path) -> None:
     draw_image(tmp_path / "a" / "image.png", 1)
     (tmp_path / "a" / "again").symlink_to(tmp_path)
     assert len(list_images(tmp_path).images) == 1
 
 
-def test_a_dicomdir_lists_its_images_and_nothing_outside(tmp_path: Path) -> None:
+def test_a_dicomdir_lists_its_images_but_none_outside(tmp_path: Path) -> None:
     folder = tmp_path / "disc"
     image = dicom(folder / "IMAGES" / "IM1", StudyInstanceUID="1.2")
     dicom(tmp_path / "OUTSIDE", StudyInstanceUID="1.3")
@@ -191,7 +189,7 @@ def test_a_dicomdir_lists_its_images_and_nothing_outside(tmp_path: Path) -> None
     assert {study.name for study in studies} == {"IMAGES/IM1", "IMAGES/GONE"}
 
 
-def test_the_plan_is_written_for_the_user_alone(tmp_path: Path) -> None:
+def test_the_studies_file_is_private(tmp_path: Path) -> None:
     draw_image(tmp_path / "in" / "a\udcff.png", 1)
     with open_output(tmp_path / "out") as output:
         output.write_studies(studies_of(tmp_path / "in"))

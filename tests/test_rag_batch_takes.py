@@ -34,7 +34,7 @@ def test_a_rejected_image_is_not_reported_from(tmp_path: Path, title: str) -> No
     assert line["rejected"] == [str(bad)]
 
 
-def test_a_note_may_name_its_images_in_its_content_alone(tmp_path: Path) -> None:
+def test_a_rejection_note_may_name_images_in_its_content_only(tmp_path: Path) -> None:
     good = dicom(tmp_path / "1.dcm", StudyInstanceUID="1.2.7", SOPInstanceUID="1.2.7.1.1")
     dicom(tmp_path / "2.dcm", StudyInstanceUID="1.2.7", SOPInstanceUID="1.2.7.1.2")
     kos = note(tmp_path / "kos.dcm", "1.2.7.1.2")
@@ -47,14 +47,14 @@ def test_a_note_may_name_its_images_in_its_content_alone(tmp_path: Path) -> None
     assert study.source == good
 
 
-def test_a_note_that_rejects_nothing_changes_nothing(tmp_path: Path) -> None:
+def test_a_note_that_rejects_no_image_changes_nothing(tmp_path: Path) -> None:
     image = dicom(tmp_path / "1.dcm", StudyInstanceUID="1.2.7", SOPInstanceUID="1.2.7.1.1")
     note(tmp_path / "kos.dcm", "1.2.7.1.1", title="113000")  # of interest
     (study,), problems = studies_of(tmp_path)
     assert (study.source, study.unused, study.rejected, problems) == (image, (), (), [])
 
 
-def test_a_study_of_rejected_images_has_no_draft_and_is_named(tmp_path: Path) -> None:
+def test_a_study_whose_images_are_all_rejected_is_named(tmp_path: Path) -> None:
     dicom(tmp_path / "1.dcm", StudyInstanceUID="1.2.7", SOPInstanceUID="1.2.7.1.1")
     kept = dicom(tmp_path / "2.dcm", StudyInstanceUID="1.2.8")
     note(tmp_path / "kos.dcm", "1.2.7.1.1")
@@ -102,7 +102,7 @@ def test_the_later_accepted_take_is_used(
     assert study.unused == (takes[1 - chosen],)
 
 
-def test_an_image_whose_view_nothing_tells_may_be_the_lateral(tmp_path: Path) -> None:
+def test_an_image_of_unknown_view_may_be_the_lateral(tmp_path: Path) -> None:
     images = [
         dicom(tmp_path / f"{n}.dcm", StudyInstanceUID="1.2.7", ViewPosition="", InstanceNumber=n)
         for n in (1, 2)
@@ -111,7 +111,7 @@ def test_an_image_whose_view_nothing_tells_may_be_the_lateral(tmp_path: Path) ->
     assert (study.source, study.other_views, study.unused) == (images[0], (images[1],), ())
 
 
-def test_the_view_is_known_by_the_words_of_the_series(tmp_path: Path) -> None:
+def test_the_view_is_read_from_series_descriptions(tmp_path: Path) -> None:
     lateral = dicom(
         tmp_path / "1.dcm",
         StudyInstanceUID="1.2.7",
@@ -162,7 +162,7 @@ def test_two_patients_of_one_study_uid_are_kept_apart_and_named(tmp_path: Path) 
     assert not any(patient in problems[0] for patient in ("P7", "P8"))
 
 
-def test_a_study_uid_is_enough_where_a_patient_id_is_missing(tmp_path: Path) -> None:
+def test_a_study_uid_suffices_if_a_patient_id_is_missing(tmp_path: Path) -> None:
     dicom(tmp_path / "1.dcm", StudyInstanceUID="1.2.7", PatientID="P7")
     dicom(tmp_path / "2.dcm", StudyInstanceUID="1.2.7", ViewPosition="LL")
     ((study,), _) = studies_of(tmp_path)

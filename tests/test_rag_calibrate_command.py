@@ -1,4 +1,4 @@
-"""`cxr-rag calibrate`: one's own images and reports -> a file that settings name."""
+"""`cxr-rag calibrate`: a user's images and reports -> a calibration file for the settings."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def run(folder: Path, *, studies: int) -> Result:
     return CliRunner().invoke(app, ["calibrate", str(images), str(reports), "--out", out])
 
 
-def test_prints_before_and_after_and_writes_what_drafting_then_uses(
+def test_calibrate_prints_a_comparison_and_writes_what_drafting_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # as in the settings of a site, also before the file is there

@@ -1,4 +1,4 @@
-"""The command line as a user types it: what each wrong use is told, and drafts without a model."""
+"""The command line as a user types it: errors of wrong usage, and drafts without a model."""
 
 import json
 import os
@@ -93,7 +93,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         (["nosuch"], "No such command"),
     ],
 )
-def test_wrong_use_is_one_sentence_and_exits_with_2(
+def test_wrong_usage_is_one_sentence_and_exits_with_2(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -102,7 +102,7 @@ def test_wrong_use_is_one_sentence_and_exits_with_2(
     assert "Traceback" not in cli.err
 
 
-def test_a_collection_of_which_every_row_is_refused_leaves_the_index_as_it_is(
+def test_a_collection_without_a_usable_row_leaves_the_index_unchanged(
     cli: Cli, home: Path, tmp_path: Path
 ) -> None:
     before = (home / "index" / "index.json").read_bytes()
@@ -114,7 +114,7 @@ def test_a_collection_of_which_every_row_is_refused_leaves_the_index_as_it_is(
     assert (home / "index" / "index.json").read_bytes() == before
 
 
-def test_embedding_an_empty_folder_is_wrong_use(cli: Cli, tmp_path: Path) -> None:
+def test_embedding_an_empty_folder_is_wrong_usage(cli: Cli, tmp_path: Path) -> None:
     assert cli("embed", tmp_path, tmp_path / "out") == EXIT_USAGE
     assert "no image" in cli.err
 
@@ -151,7 +151,7 @@ def test_a_draft_without_a_model(cli: Cli, home: Path, images: list[Path]) -> No
         assert WITHOUT_MODEL in line["warnings"]
 
 
-def test_a_prior_is_compared_with_one_image_and_another_patients_refused(
+def test_a_prior_of_the_patient_is_compared_and_one_of_another_refused(
     cli: Cli, home: Path, images: list[Path], tmp_path: Path
 ) -> None:
     config = ("--json", "--no-llm", "--config", home / "none.toml")
@@ -185,7 +185,7 @@ def test_query_shows_the_nearest_reports(cli: Cli, home: Path, images: list[Path
         assert found[0]["similarity"] >= found[2]["similarity"]
 
 
-def test_bad_files_between_good_ones_cost_only_their_own_report(
+def test_a_bad_file_costs_only_its_own_report(
     cli: Cli, home: Path, images: list[Path], tmp_path: Path
 ) -> None:
     bad, odd = tmp_path / "bad.dcm", tmp_path / "odd.dcm"

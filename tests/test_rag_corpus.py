@@ -1,4 +1,4 @@
-"""What all collections share: ids, hashes, fingerprints, and which study an image's path names."""
+"""Records of collections: ids, hashes, fingerprints, and the study that an image's path names."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def test_study_id_in_path(path: str, study: str | None) -> None:
     assert study_id_in_path(path, KNOWN & candidate_ids(path)) == study
 
 
-def test_ids_in_path_names_every_level() -> None:
+def test_ids_in_path_finds_ids_of_every_component() -> None:
     path = "files/p10/p10000032/s50414267/02aa.dcm"
     assert ids_in_path(path, KNOWN) == {"p10000032", "s50414267"}
 
@@ -56,7 +56,7 @@ def test_ids_in_path_names_every_level() -> None:
     st.text(st.characters(codec="utf-8", exclude_characters="/\\"), min_size=1),
     st.sampled_from(["", ".dcm", "_1.png", "-a b.jpg"]),
 )
-def test_a_image_named_after_its_study_is_always_recognised(study: str, rest: str) -> None:
+def test_an_image_named_after_its_study_is_always_recognised(study: str, rest: str) -> None:
     assert study_id_in_path(f"folder/{study}{rest}", {study}) == study
 
 
@@ -75,18 +75,18 @@ RECORDS = st.builds(
 
 
 @given(RECORDS)
-def test_a_record_survives_json(record: ReportRecord) -> None:
+def test_a_record_survives_a_round_trip_through_json(record: ReportRecord) -> None:
     whole = with_sentences(record)
     assert record_from_json(record_to_json(whole)) == whole
 
 
 @given(RECORDS, RECORDS)
-def test_hashes_tell_records_apart(one: ReportRecord, other: ReportRecord) -> None:
+def test_hashes_are_equal_only_for_equal_records(one: ReportRecord, other: ReportRecord) -> None:
     assert (record_hash(one) == record_hash(other)) == (one == other)
     assert (text_hash(one.text) == text_hash(other.text)) == (one.text == other.text)
 
 
-def test_corpus_is_sorted_and_stamped_whatever_the_order() -> None:
+def test_a_corpus_is_sorted_and_named_whatever_the_order() -> None:
     one = ReportRecord("b", "b", "b", findings="Lungs clear.")
     other = ReportRecord("a", "a", "a", findings="Lungs clear.")
     corpus = make_corpus("mine", records=[one, other])

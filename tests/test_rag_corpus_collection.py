@@ -1,4 +1,4 @@
-"""A user's own collection: what is read, and what every kind of rubbish becomes."""
+"""A user's own collection: what is read, and how garbage is reported."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def test_csv_dialects(tmp_path: Path, separator: str, mark: bytes, end: str) -> 
     assert [record.findings for record in corpus.records] == ["Lungs clear", "Heart large"]
 
 
-def test_missing_ids_have_a_documented_stand_in_and_a_warning(tmp_path: Path) -> None:
+def test_missing_ids_have_a_documented_default_and_a_warning(tmp_path: Path) -> None:
     corpus = read(tmp_path, "report_id,study_id,findings,ward\nr1,s1,a,x\nr2,,b,x\n")
     assert [(r.study_id, r.patient_id) for r in corpus.records] == [("s1", "s1"), ("r2", "r2")]
     assert sorted(corpus.warnings) == [
@@ -131,14 +131,14 @@ def test_an_open_quote_at_the_end_is_a_problem(tmp_path: Path) -> None:
         ("a", b"x", "no suffix is not a report collection"),
     ],
 )
-def test_what_cannot_be_read_at_all_is_one_error(
+def test_an_unreadable_file_is_one_error(
     tmp_path: Path, name: str, data: bytes, message: str
 ) -> None:
     with pytest.raises(CorpusError, match=message.replace("(", r"\(")):
         read(tmp_path, data, name)
 
 
-def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
+def test_a_missing_or_empty_collection_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="there is no"):
         read_collection(tmp_path / "none.csv")
     with pytest.raises(CorpusError, match="holds no report"):
@@ -256,7 +256,7 @@ def test_sections_are_verbatim_slices_and_unknown_headings_stay() -> None:
         ("", "", ""),
     ],
 )  # fmt: skip
-def test_sections_of_other_manners(text: str, findings: str, impression: str) -> None:
+def test_sections_with_other_headings(text: str, findings: str, impression: str) -> None:
     sections = parse_sections(text)
     assert (sections.findings, sections.impression) == (findings, impression)
 
@@ -287,7 +287,7 @@ def test_the_documentation_names_every_column_and_its_examples_are_read(tmp_path
 
 @settings(max_examples=150)
 @given(st.binary(max_size=400), st.sampled_from(["a.csv", "a.jsonl", "a.txt"]))
-def test_rubbish_is_an_error_or_a_problem_and_never_a_crash(
+def test_garbage_is_an_error_or_a_problem_but_never_a_crash(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str
 ) -> None:
     folder = tmp_path_factory.mktemp("rubbish")
@@ -314,7 +314,7 @@ pGRDN1_aGRDN2_sGRDN3,GRDN1,1.2.3,Cough.,None.,The lungs are clear.,Normal chest.
 """
 
 
-def test_padchest_is_read_as_published_a_report_once_and_with_its_images(tmp_path: Path) -> None:
+def test_padchest_is_read_as_published_with_its_images(tmp_path: Path) -> None:
     path = tmp_path / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
     path.write_text(PADCHEST)
     corpus = read_collection(path)

@@ -1,4 +1,4 @@
-"""Files of study ids to be left out of an index."""
+"""Files of study ids to leave out of an index."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The list of images: every line counts, or the file is refused."""
+"""The list of images: every line is used, or the file is refused."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from rag.corpus.records import read_images_file
 from rag.errors import CorpusError
 
 
-def test_images_lie_beside_the_file_and_count_once(tmp_path: Path) -> None:
+def test_image_paths_are_relative_to_the_list_and_distinct(tmp_path: Path) -> None:
     path = tmp_path / "images.csv"
     path.write_text(
         "\ufeffview,study_id,image\nPA,s1,a/1.dcm\nLL,s1,/b/2.png\nPA,s1,a/1.dcm\n,s2,3\n"
@@ -30,7 +30,7 @@ def test_images_lie_beside_the_file_and_count_once(tmp_path: Path) -> None:
         ('study_id,image\n"s1,a.png\n', "cannot be read"),
     ],
 )
-def test_a_list_that_is_half_right_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_a_list_with_a_bad_row_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "images.csv"
     path.write_text(text)
     with pytest.raises(CorpusError, match=message):

@@ -1,4 +1,4 @@
-"""Open-I: the XML reader on sentences of our own, and on the real archive where it is installed."""
+"""Open-I: the XML reader on sentences of our own, and on the real archive if installed."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Report collections as spreadsheets, web forms and pandas leave them: read, repaired or refused.
+"""Report collections damaged by spreadsheets, web forms and pandas: read, repaired or refused.
 
 Faults that users of other tools reported in public, each with an input of our own.
 """
@@ -41,14 +41,14 @@ def test_headings_of_every_kind(tmp_path: Path, text: str) -> None:
     assert record.indication == "Fever."
 
 
-def test_a_written_out_line_end_is_one_in_a_section_too(tmp_path: Path) -> None:
+def test_an_escaped_line_end_is_read_in_sections_too(tmp_path: Path) -> None:
     (record,) = read(
         tmp_path, r"report_id,findings" + "\n" + r"r1,Clear.\nBig heart." + "\n"
     ).records
     assert record.findings == "Clear.\nBig heart."
 
 
-def test_what_excel_and_web_forms_write_for_line_ends(tmp_path: Path) -> None:
+def test_line_ends_of_excel_and_web_forms_are_read(tmp_path: Path) -> None:
     rows = 'r1,"Clear._x000D_\nBig heart."\nr2,Clear.<br>Big heart.<br/>\n'
     for record in read(tmp_path, "report_id,findings\n" + rows).records:
         assert record.findings.rstrip() == "Clear.\nBig heart."
@@ -95,15 +95,13 @@ def folder_of(folder: Path, text: str) -> tuple[ReportRecord, ...]:
         ("Clear.\nExam: limited.\nHeart is enlarged.", "Cardiomegaly"),
     ],
 )
-def test_what_stands_after_a_heading_word_is_labelled(
-    tmp_path: Path, text: str, label: str
-) -> None:
+def test_sentences_after_a_heading_word_are_labelled(tmp_path: Path, text: str, label: str) -> None:
     (record,) = folder_of(tmp_path, text)
     assert label in label_text(record.text)
 
 
 @pytest.mark.parametrize("nothing", ["nan", "NULL", "None", "N/A", "NaN", "<NA>", "null"])
-def test_words_for_nothing_are_empty(tmp_path: Path, nothing: str) -> None:
+def test_words_for_missing_values_are_empty(tmp_path: Path, nothing: str) -> None:
     rows = f"r1,{nothing},Clear.,{nothing},{nothing}\nr2,p2,{nothing},Normal.,x\n"
     rows += f"r3,p3,{nothing},{nothing},"
     corpus = read(tmp_path, f"report_id,patient_id,findings,impression,labels\n{rows}\n")
@@ -115,12 +113,12 @@ def test_words_for_nothing_are_empty(tmp_path: Path, nothing: str) -> None:
     ]
 
 
-def test_a_sentence_is_not_nothing(tmp_path: Path) -> None:
+def test_a_sentence_is_not_a_missing_value(tmp_path: Path) -> None:
     (record,) = read(tmp_path, "report_id,impression,comparison\nr1,Normal.,None.\n").records
     assert record.comparison == "None."
 
 
-def test_ids_that_became_floats_are_one_patient_again(tmp_path: Path) -> None:
+def test_ids_that_became_floats_are_repaired(tmp_path: Path) -> None:
     corpus = read(
         tmp_path, "report_id,study_id,patient_id,findings\nr1,5.0,77.0,a\nr2,6,77,b\nr3,,,c\n"
     )
@@ -139,7 +137,7 @@ def test_ids_that_lost_digits_are_refused(tmp_path: Path, bad: str) -> None:
     assert "export" in problem
 
 
-def test_ids_of_other_lists_are_read_alike(tmp_path: Path) -> None:
+def test_ids_of_other_lists_are_read_the_same_way(tmp_path: Path) -> None:
     listed = tmp_path / "out.csv"
     listed.write_bytes(b"sep=;\r\nstudy_id;why\r\n5.0;x\r\n6;y\r\n")
     assert read_exclude_file(listed) == {"5", "6"}
@@ -151,7 +149,7 @@ def test_ids_of_other_lists_are_read_alike(tmp_path: Path) -> None:
             reader(listed)
 
 
-def test_signs_that_some_call_line_ends_stay_in_their_cell(tmp_path: Path) -> None:
+def test_unusual_line_separators_stay_in_their_cell(tmp_path: Path) -> None:
     text = "Clear.\u2028Big\x85heart.\x0bOld\x0cfracture."
     (record,) = read(tmp_path, f"report_id,findings\nr1,{text}\n").records
     assert record.findings == text
@@ -169,7 +167,7 @@ def test_signs_that_some_call_line_ends_stay_in_their_cell(tmp_path: Path) -> No
         ([], False),
     ],
 )
-def test_a_collection_that_is_not_english_is_warned_of(
+def test_a_collection_that_is_not_english_has_a_warning(
     tmp_path: Path, reports: list[str], foreign: bool
 ) -> None:
     assert is_not_english(reports) == foreign

@@ -1,4 +1,4 @@
-"""What the demo does about its index: builds it, leaves it, or makes it again."""
+"""What the demo does about its index: builds it, leaves it alone, or rebuilds it."""
 
 import json
 from collections.abc import Callable
@@ -27,25 +27,25 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def ensure(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Ensure:
-    """Ask for the index with a small stand-in for Open-I; gives what the user is told."""
+    """Ensure an index of a small stand-in for Open-I; returns the messages to the user."""
     monkeypatch.setattr("rag.corpus.openi.read_openi_reports", lambda: small_corpus(30, name=NAME))
 
     def ask(encoder: FakeEncoder) -> list[str]:
-        told: list[str] = []
-        demo.ensure_index(settings, encoder, say=told.append)
-        return told
+        messages: list[str] = []
+        demo.ensure_index(settings, encoder, say=messages.append)
+        return messages
 
     return ask
 
 
 def test_an_index_is_built_once(ensure: Ensure, settings: Settings) -> None:
-    (told,) = ensure(FakeEncoder())
-    assert "indexing 30 reports" in told
+    (message,) = ensure(FakeEncoder())
+    assert "indexing 30 reports" in message
     assert verify_index(settings.index_dir).passed
     assert ensure(FakeEncoder()) == []
 
 
-def test_the_index_alone_can_be_made_before_there_is_a_model_server(
+def test_index_only_builds_the_index_and_opens_no_page(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rag.corpus.openi.read_openi_reports", lambda: small_corpus(30, name=NAME))
@@ -56,7 +56,7 @@ def test_the_index_alone_can_be_made_before_there_is_a_model_server(
     assert read_info(settings.index_dir).count == 30
 
 
-def test_an_index_of_other_graph_settings_is_written_again_without_embedding(
+def test_an_index_with_other_graph_settings_is_rebuilt_without_embedding(
     ensure: Ensure, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ensure(FakeEncoder())

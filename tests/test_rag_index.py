@@ -1,4 +1,4 @@
-"""Indexing: idempotent, incremental, and nobody removed comes back."""
+"""Indexing is idempotent and incremental, and deleted people stay out."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,17 +27,17 @@ from rag.schema import ReportRecord
 pytestmark = pytest.mark.slow
 
 
-def report_ids(directory: Path) -> list[str]:
+def indexed_ids(directory: Path) -> list[str]:
     contents = read_content(directory, read_info(directory), "")
     return [record.report_id for record in contents.records]
 
 
-def files_with(directory: Path, trace: bytes) -> list[str]:
+def files_containing(directory: Path, trace: bytes) -> list[str]:
     files = (path for path in directory.rglob("*") if path.is_file())
     return [str(path.relative_to(directory)) for path in files if trace in path.read_bytes()]
 
 
-def changed(corpus: Corpus, *records: ReportRecord, drop: str = "") -> Corpus:
+def modified(corpus: Corpus, *records: ReportRecord, drop: str = "") -> Corpus:
     by_id = {record.report_id: record for record in [*corpus.records, *records]}
     kept = [record for record in by_id.values() if record.report_id != drop]
     return make_corpus(corpus.name, records=kept, licence=corpus.licence)
@@ -67,7 +67,7 @@ def test_only_what_changed_is_embedded(tmp_path: Path) -> None:
     new_labels = replace(corpus.records[5], labels=("other",))
     newcomer = ReportRecord("z1", "z1", "z1", findings="A new report.")
     report = build_index(
-        changed(corpus, new_text, new_labels, newcomer, drop="r007"), encoder, tmp_path
+        modified(corpus, new_text, new_labels, newcomer, drop="r007"), encoder, tmp_path
     )
     assert (report.added, report.changed, report.kept, report.removed) == (1, 2, 27, 1)
     assert sorted(encoder.embedded) == ["A new report.", new_text.text]
@@ -79,7 +79,7 @@ def test_only_what_changed_is_embedded(tmp_path: Path) -> None:
     assert verify_index(tmp_path).passed
 
 
-def test_an_index_that_grew_equals_a_fresh_one(tmp_path: Path) -> None:
+def test_an_index_built_in_two_steps_equals_one_built_at_once(tmp_path: Path) -> None:
     encoder = FakeEncoder()
     whole = small_corpus(80)
     part = make_corpus(whole.name, records=whole.records[:50], licence=whole.licence,
@@ -94,7 +94,7 @@ def test_an_index_that_grew_equals_a_fresh_one(tmp_path: Path) -> None:
     assert len(fingerprints) == 1
 
 
-def test_several_collections_share_an_index_and_do_not_touch_each_other(tmp_path: Path) -> None:
+def test_several_collections_share_an_index_independently(tmp_path: Path) -> None:
     encoder = FakeEncoder()
     ours, theirs = small_corpus(10), small_corpus(10, name="theirs", first=5)
     build_index(ours, encoder, tmp_path)
@@ -107,19 +107,19 @@ def test_several_collections_share_an_index_and_do_not_touch_each_other(tmp_path
         ("theirs", 5),
     ]
     build_index(make_corpus("theirs", records=[]), encoder, tmp_path)
-    assert report_ids(tmp_path) == [record.report_id for record in ours.records]
+    assert indexed_ids(tmp_path) == [record.report_id for record in ours.records]
 
 
-def test_excluded_studies_are_not_in_the_index_even_if_they_were(tmp_path: Path) -> None:
+def test_newly_excluded_studies_leave_the_index(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(12), FakeEncoder()
     build_index(corpus, encoder, tmp_path)
     report = build_index(corpus, encoder, tmp_path, exclude=frozenset({"s003", "s004", "nope"}))
     assert (report.excluded, report.removed, report.unknown_ids) == (2, 2, ("nope",))
-    assert not {"r003", "r004"} & set(report_ids(tmp_path))
+    assert not {"r003", "r004"} & set(indexed_ids(tmp_path))
     assert verify_index(tmp_path).passed
 
 
-def test_screens_may_change_a_report_or_keep_it_out_and_their_findings_are_listed(
+def test_screens_may_change_or_drop_a_report_and_their_reasons_are_listed(
     tmp_path: Path,
 ) -> None:
     def no_opacity(record: ReportRecord) -> tuple[ReportRecord | None, tuple[str, ...]]:
@@ -133,22 +133,22 @@ def test_screens_may_change_a_report_or_keep_it_out_and_their_findings_are_liste
     with_opacity = [record.report_id for record in corpus.records if "opacity" in record.text]
     report = build_index(corpus, encoder, tmp_path, screens=(no_opacity, no_labels))
     assert [problem.report_id for problem in report.problems] == with_opacity != []
-    assert len(report_ids(tmp_path)) == 30 - len(with_opacity)
+    assert len(indexed_ids(tmp_path)) == 30 - len(with_opacity)
     contents = read_content(tmp_path, read_info(tmp_path), "")
     assert {record.labels for record in contents.records} == {()}
 
 
 @pytest.mark.parametrize("who", ["study", "patient"])
-def test_a_removed_person_is_gone_from_every_file_and_stays_out(tmp_path: Path, who: str) -> None:
+def test_a_deleted_person_is_erased_from_every_file_and_stays_out(tmp_path: Path, who: str) -> None:
     encoder = FakeEncoder()
     secret = ReportRecord(
         "r-secret", "s-secret", "p-secret", findings="Unmistakable zebra stripes in the lung."
     )
-    corpus = changed(small_corpus(40), with_sentences(secret))
+    corpus = modified(small_corpus(40), with_sentences(secret))
     build_index(corpus, encoder, tmp_path)
     vector = encoder.embed_texts([secret.text])[0].tobytes()
     for trace in (b"zebra", b"secret", vector):
-        assert files_with(tmp_path, trace)
+        assert files_containing(tmp_path, trace)
     ids = frozenset({f"{who[0]}-secret", "unknown"})
     if who == "study":
         report = delete_from_index(tmp_path, studies=ids)
@@ -156,17 +156,17 @@ def test_a_removed_person_is_gone_from_every_file_and_stays_out(tmp_path: Path, 
         report = delete_from_index(tmp_path, patients=ids)
     assert (report.removed, report.kept, report.unknown_ids) == (1, 40, ("unknown",))
     for trace in (b"zebra", b"secret", vector):
-        assert files_with(tmp_path, trace) == []
+        assert files_containing(tmp_path, trace) == []
     assert verify_index(tmp_path).passed
     again = build_index(corpus, encoder, tmp_path)
     assert (again.withheld, again.added, again.kept) == (1, 0, 40)
     rebuild_index(tmp_path)
-    assert "r-secret" not in report_ids(tmp_path)
+    assert "r-secret" not in indexed_ids(tmp_path)
     replaced = build_index(corpus, FakeEncoder("fake@2"), tmp_path, replace=True)
     assert replaced.withheld == 1
 
 
-def test_another_encoder_needs_replace_and_then_embeds_every_collection(tmp_path: Path) -> None:
+def test_another_encoder_needs_replace_and_embeds_every_collection(tmp_path: Path) -> None:
     build_index(small_corpus(10), FakeEncoder(), tmp_path)
     build_index(small_corpus(5, name="theirs", first=50), FakeEncoder(), tmp_path)
     other = FakeEncoder("fake@2", dim=8)
@@ -179,12 +179,14 @@ def test_another_encoder_needs_replace_and_then_embeds_every_collection(tmp_path
     assert verify_index(tmp_path).passed
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    build_index(small_corpus(60), FakeEncoder(), tmp_path, progress=lambda *step: told.append(step))
-    assert {stage for stage, _, _ in told} == {"read", "embed", "index", "publish"}
+def test_progress_is_reported_for_each_stage(tmp_path: Path) -> None:
+    calls: list[tuple[str, int, int]] = []
+    build_index(
+        small_corpus(60), FakeEncoder(), tmp_path, progress=lambda *step: calls.append(step)
+    )
+    assert {stage for stage, _, _ in calls} == {"read", "embed", "index", "publish"}
     for stage in ("read", "embed", "index", "publish"):
-        done = [(done, total) for name, done, total in told if name == stage]
+        done = [(done, total) for name, done, total in calls if name == stage]
         assert done == sorted(done)
         assert done[-1][0] == done[-1][1]
 
@@ -199,7 +201,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
         lambda n: np.ones((n + 1, 16), np.float32) / 4,
     ],
 )
-def test_an_encoder_that_breaks_its_promise_is_named(
+def test_an_encoder_that_returns_invalid_vectors_is_named(
     tmp_path: Path, rows: Callable[[int], np.ndarray]
 ) -> None:
     encoder = FakeEncoder()
@@ -224,7 +226,7 @@ def test_a_rebuild_embeds_nothing_even_without_the_cache(tmp_path: Path) -> None
     assert verify_index(tmp_path).passed
 
 
-def test_a_patient_with_more_reports_than_sqlite_takes_variables_is_removed(
+def test_a_patient_with_more_reports_than_sqlite_allows_variables_is_removed(
     tmp_path: Path,
 ) -> None:
     one = [replace(r, patient_id="p-all") for r in small_corpus(900).records]

@@ -1,4 +1,4 @@
-"""A damaged index is found, named, and made again without embedding."""
+"""A damaged index is detected, named, and rebuilt without embedding."""
 
 import json
 import shutil
@@ -36,8 +36,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _as_another_process_would_see_it() -> Iterator[None]:
-    """Nothing that this process has opened before hides what a test does to the files."""
+def _without_cached_clients() -> Iterator[None]:
+    """As in a new process: no open client hides what a test does to the files."""
     close_idle_clients()
     yield
     close_idle_clients()
@@ -54,22 +54,22 @@ def chroma_of(directory: Path) -> Path:
     return chroma_location(directory, read_info(directory), "").folder
 
 
-def change(directory: Path, how: Callable[[VectorCollection], None]) -> None:
+def edit_texts(directory: Path, edit: Callable[[VectorCollection], None]) -> None:
     with open_collections(chroma_location(directory, read_info(directory), "")) as (texts, _):
-        how(texts)
+        edit(texts)
 
 
-def failed(directory: Path) -> set[str]:
+def failed_checks(directory: Path) -> set[str]:
     return {check.name for check in verify_index(directory).checks if not check.passed}
 
 
-def sql(directory: Path, statement: str) -> None:
+def execute_sql(directory: Path, statement: str) -> None:
     with sqlite3.connect(chroma_of(directory) / "chroma.sqlite3") as connection:
         connection.execute(statement)
     connection.close()
 
 
-def rubbish(directory: Path) -> None:
+def garbage(directory: Path) -> None:
     (chroma_of(directory) / "chroma.sqlite3").write_bytes(b"rubbish" * 1000)
 
 
@@ -78,38 +78,38 @@ def gone(directory: Path) -> None:
 
 
 def broken_configuration(directory: Path) -> None:
-    sql(directory, "UPDATE collections SET config_json_str = '{rubbish'")
+    execute_sql(directory, "UPDATE collections SET config_json_str = '{rubbish'")
 
 
 def broken_schema(directory: Path) -> None:
-    sql(directory, "UPDATE collections SET schema_str = '{rubbish'")
+    execute_sql(directory, "UPDATE collections SET schema_str = '{rubbish'")
 
 
 def another_version(directory: Path) -> None:
-    sql(directory, "UPDATE migrations SET hash = 'of another version'")
+    execute_sql(directory, "UPDATE migrations SET hash = 'of another version'")
 
 
 def another_dimension(directory: Path) -> None:
-    sql(directory, "UPDATE collections SET dimension = 7")
+    execute_sql(directory, "UPDATE collections SET dimension = 7")
 
 
 @pytest.mark.parametrize(
     "damage",
-    [rubbish, gone, broken_configuration, broken_schema, another_version, another_dimension],
+    [garbage, gone, broken_configuration, broken_schema, another_version, another_dimension],
 )
-def test_a_broken_chroma_folder_is_one_sentence_and_the_same_command_makes_it_again(
+def test_a_broken_chroma_folder_is_one_error_and_indexing_again_repairs_it(
     directory: Path, damage: Callable[[Path], None]
 ) -> None:
     damage(directory)
     (query,) = FakeEncoder().embed_texts(["Lungs are clear."])
-    with pytest.raises(StoreError, match="cxr-rag index rebuild") as said:
+    with pytest.raises(StoreError, match="cxr-rag index rebuild") as error:
         ReportIndex(directory).query(query, 3)
-    assert "\n" not in str(said.value)
-    assert failed(directory)
+    assert "\n" not in str(error.value)
+    assert failed_checks(directory)
     encoder = FakeEncoder()
     report = build_index(CORPUS, encoder, directory, replace=damage is another_dimension)
     assert report.embedded == 0
-    if damage is not another_dimension:  # whose records are sound
+    if damage is not another_dimension:  # its records are intact
         assert verify_index(directory).passed
     else:
         rebuild_index(directory)
@@ -121,7 +121,7 @@ def graph_files(directory: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwrite", "delete"])
-def test_a_damaged_graph_is_found_when_it_is_asked_and_rebuilt(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_graph_is_detected_by_queries_and_rebuilt(tmp_path: Path, damage: str) -> None:
     encoder = FakeEncoder()
     first = build_index(small_corpus(600), encoder, tmp_path)
     assert graph_files(tmp_path)
@@ -134,74 +134,74 @@ def test_a_damaged_graph_is_found_when_it_is_asked_and_rebuilt(tmp_path: Path, d
     (query,) = encoder.embed_texts(["Lungs are clear."])
     with pytest.raises(StoreError, match="cxr-rag index rebuild"):
         ReportIndex(tmp_path).query(query, 10)
-    assert failed(tmp_path) >= {"neighbours"}
+    assert failed_checks(tmp_path) >= {"neighbours"}
     encoder.embedded.clear()
     assert rebuild_index(tmp_path).index_id == first.index_id
     assert encoder.embedded == []
     assert verify_index(tmp_path).passed
 
 
-def test_a_removed_record_is_found(directory: Path) -> None:
-    change(directory, lambda texts: texts._collection.delete(ids=texts.ids()[:1]))
-    assert "records" in failed(directory)
+def test_a_removed_record_is_detected(directory: Path) -> None:
+    edit_texts(directory, lambda texts: texts._collection.delete(ids=texts.ids()[:1]))
+    assert "records" in failed_checks(directory)
     with pytest.raises(StoreError, match=r"holds \d+ texts, \d+ expected"):
         ReportIndex(directory)
 
 
-def test_a_changed_record_is_found(directory: Path) -> None:
+def test_a_changed_record_is_detected(directory: Path) -> None:
     def forge(texts: VectorCollection) -> None:
         first = texts.ids()[0]
         report = json.loads(texts.metadatas([first])[first]["report"])
         forged = json.dumps({**report, "labels": ["forged"]})
         texts._collection.update(ids=[first], metadatas=[{"report": forged}])
 
-    change(directory, forge)
-    assert failed(directory) == {"records"}
+    edit_texts(directory, forge)
+    assert failed_checks(directory) == {"records"}
     with pytest.raises(StoreError, match="does not hold what was written"):
-        delete_from_index(directory, studies=frozenset({"s003"}))  # damage is not carried over
+        delete_from_index(directory, studies=frozenset({"s003"}))  # does not carry damage over
 
 
-def test_a_doubled_record_is_found(directory: Path) -> None:
-    def double(texts: VectorCollection) -> None:
+def test_a_duplicate_record_is_detected(directory: Path) -> None:
+    def duplicate(texts: VectorCollection) -> None:
         first = texts.ids()[0]
         texts.add(["0" * 32], texts.vectors([first]), [texts.metadatas([first])[first]])
 
-    change(directory, double)
-    assert failed(directory) >= {"records"}
+    edit_texts(directory, duplicate)
+    assert failed_checks(directory) >= {"records"}
 
 
-def test_a_record_under_the_vector_of_another_is_found(directory: Path) -> None:
-    def exchange(texts: VectorCollection) -> None:
+def test_records_with_swapped_vectors_are_detected(directory: Path) -> None:
+    def swap(texts: VectorCollection) -> None:
         one, other = texts.ids()[:2]
         of = texts.metadatas([one, other])
         texts._collection.update(ids=[one, other], metadatas=[dict(of[other]), dict(of[one])])
 
-    change(directory, exchange)
-    assert failed(directory) == {"records"}
+    edit_texts(directory, swap)
+    assert failed_checks(directory) == {"records"}
 
 
-def test_an_empty_collection_is_found(directory: Path) -> None:
-    change(directory, lambda texts: texts._collection.delete(ids=texts.ids()))
-    assert failed(directory) == {"records", "vectors", "neighbours"}
+def test_an_empty_collection_is_detected(directory: Path) -> None:
+    edit_texts(directory, lambda texts: texts._collection.delete(ids=texts.ids()))
+    assert failed_checks(directory) == {"records", "vectors", "neighbours"}
 
 
-def test_a_changed_vector_is_found(directory: Path) -> None:
-    def turn(texts: VectorCollection) -> None:
+def test_a_changed_vector_is_detected_and_rebuilt(directory: Path) -> None:
+    def rotate(texts: VectorCollection) -> None:
         first = texts.ids()[0]
         texts._collection.update(ids=[first], embeddings=np.eye(16, dtype=np.float32)[:1])
 
-    change(directory, turn)
-    assert "vectors" in failed(directory)
+    edit_texts(directory, rotate)
+    assert "vectors" in failed_checks(directory)
     rebuild_index(directory)
     assert verify_index(directory).passed
 
 
-def test_a_damaged_list_of_ids_is_found(directory: Path) -> None:
+def test_a_damaged_list_of_ids_is_detected_and_rebuilt(directory: Path) -> None:
     path = chroma_of(directory).parent / "reports.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE reports SET patient_id = 'another' WHERE report_id = 'r000'")
     connection.close()
-    assert failed(directory) == {"records"}
+    assert failed_checks(directory) == {"records"}
     path.write_bytes(b"rubbish" * 100)
     with pytest.raises(StoreError, match=r"reports\.sqlite is missing or damaged"):
         ReportIndex(directory)
@@ -210,7 +210,7 @@ def test_a_damaged_list_of_ids_is_found(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff"])
-def test_a_damaged_index_json_is_named_and_replaced(directory: Path, content: bytes) -> None:
+def test_a_damaged_index_json_is_named_and_can_be_replaced(directory: Path, content: bytes) -> None:
     (directory / "index.json").write_bytes(content)
     for attempt in (ReportIndex, read_info, verify_index, rebuild_index):
         with pytest.raises(StoreError, match=r"index\.json is damaged .*index again"):
@@ -221,7 +221,7 @@ def test_a_damaged_index_json_is_named_and_replaced(directory: Path, content: by
     assert verify_index(directory).passed
 
 
-def test_who_was_removed_stays_out_though_chroma_is_lost(directory: Path) -> None:
+def test_deleted_studies_stay_out_even_if_chroma_is_lost(directory: Path) -> None:
     delete_from_index(directory, studies=frozenset({"s003"}))
     gone(directory)
     again = build_index(CORPUS, FakeEncoder(), directory)
@@ -229,10 +229,10 @@ def test_who_was_removed_stays_out_though_chroma_is_lost(directory: Path) -> Non
     assert verify_index(directory).passed
 
 
-def test_other_collections_are_not_given_up_without_being_told_to(directory: Path) -> None:
+def test_other_collections_are_not_discarded_without_replace(directory: Path) -> None:
     other = small_corpus(5, name="theirs", first=500)
     build_index(other, FakeEncoder(), directory)
-    rubbish(directory)
+    garbage(directory)
     with pytest.raises(StoreError, match=r"cannot be read back .*--replace"):
         build_index(CORPUS, FakeEncoder(), directory)
     build_index(CORPUS, FakeEncoder(), directory, replace=True)

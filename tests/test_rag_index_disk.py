@@ -1,4 +1,4 @@
-"""Every fault of the disk is one sentence, and the old index still counts."""
+"""Every disk error is one sentence, and the old index stays current."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ from rag.index.info import write_lock
 pytestmark = pytest.mark.slow
 
 
-def test_a_folder_with_other_things_is_never_written_into(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_never_written(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(StoreError, match="not empty and not an index"):
         build_index(small_corpus(3), FakeEncoder(), tmp_path)
@@ -39,7 +39,7 @@ def test_a_folder_with_other_things_is_never_written_into(tmp_path: Path) -> Non
     ("code", "words"),
     [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "read-only"), (errno.EDQUOT, "quota")],
 )
-def test_a_disk_fault_is_one_sentence_and_the_old_index_counts(
+def test_a_disk_error_is_one_sentence_and_the_old_index_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, words: str
 ) -> None:
     first = build_index(small_corpus(10), FakeEncoder(), tmp_path)
@@ -56,27 +56,27 @@ def test_a_disk_fault_is_one_sentence_and_the_old_index_counts(
     assert verify_index(tmp_path).passed
 
 
-def test_no_version_is_deleted_while_nobody_can_tell_which_counts(tmp_path: Path) -> None:
+def test_no_version_is_deleted_while_the_current_one_is_unknown(tmp_path: Path) -> None:
     build_index(small_corpus(10), FakeEncoder(), tmp_path)
-    counting = tmp_path / "index.json"
+    index_file = tmp_path / "index.json"
 
     def fail(stage: str, *_: int) -> None:
         if stage == "index":
-            counting.rename(tmp_path / "aside")
-            counting.symlink_to(counting.name)  # a loop: the file is there, and cannot be read
+            index_file.rename(tmp_path / "aside")
+            index_file.symlink_to(index_file.name)  # a loop: it exists but cannot be read
             raise StoreError("Chroma has failed")
 
     with pytest.raises(StoreError, match="Chroma has failed"):
         build_index(small_corpus(20), FakeEncoder(), tmp_path, progress=fail)
-    with pytest.raises(StoreError, match="cannot be read"):  # and so not damaged
+    with pytest.raises(StoreError, match="cannot be read"):  # so it may be intact
         build_index(small_corpus(20), FakeEncoder(), tmp_path, replace=True)
-    (tmp_path / "aside").rename(counting)
+    (tmp_path / "aside").rename(index_file)
     assert verify_index(tmp_path).passed
-    build_index(small_corpus(10), FakeEncoder(), tmp_path)  # sweeps what the failed one left
+    build_index(small_corpus(10), FakeEncoder(), tmp_path)  # deletes what the failed one left
     assert len(list(tmp_path.glob("version-*"))) == 1
 
 
-def test_too_little_room_is_said_before_anything_is_written(
+def test_too_little_disk_space_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))
@@ -84,7 +84,7 @@ def test_too_little_room_is_said_before_anything_is_written(
         build_index(small_corpus(300), FakeEncoder(), tmp_path)
 
 
-def test_a_disk_that_fills_up_is_said_whatever_chroma_says(
+def test_a_disk_that_fills_up_is_named_whatever_chroma_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -114,7 +114,7 @@ except StoreError as error:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="file size limits as on Linux")
 @pytest.mark.parametrize("limit", [20_000, 100_000, 300_000, 400_000, 700_000])
-def test_a_write_that_the_kernel_refuses_at_any_size(tmp_path: Path, limit: int) -> None:
+def test_a_write_refused_by_the_kernel_at_any_size(tmp_path: Path, limit: int) -> None:
     build_index(small_corpus(10), FakeEncoder(dim=64), tmp_path)
     first = read_info(tmp_path).index_id
     run = subprocess.run(
@@ -130,7 +130,9 @@ def test_a_write_that_the_kernel_refuses_at_any_size(tmp_path: Path, limit: int)
     assert verify_index(tmp_path).passed
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who may not write")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root, to become a user without write permission"
+)
 def test_permission_denied(tmp_path: Path) -> None:
     build_index(small_corpus(10), FakeEncoder(), tmp_path)
     for folder in (tmp_path, *tmp_path.parents):
@@ -150,7 +152,7 @@ def test_permission_denied(tmp_path: Path) -> None:
         os.seteuid(0)
 
 
-def test_one_process_writes_and_readers_do_not_mind(tmp_path: Path) -> None:
+def test_only_one_process_writes_while_others_read(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(10), FakeEncoder()
     build_index(corpus, encoder, tmp_path)
     with ReportIndex(tmp_path) as index, write_lock(tmp_path):
@@ -183,7 +185,7 @@ def test_the_lock_ends_with_its_owner(tmp_path: Path) -> None:
         pass
 
 
-def test_info_and_verify_where_nothing_is(tmp_path: Path) -> None:
+def test_commands_on_a_missing_index_create_nothing(tmp_path: Path) -> None:
     for attempt in (read_info, verify_index, rebuild_index, delete_from_index):
         with pytest.raises(StoreError, match="make one with `cxr-rag index`"):
             attempt(tmp_path)

@@ -1,4 +1,4 @@
-"""Images of the index: embedded once, forgotten with their report, and what they find."""
+"""Images of the index: embedded once, deleted with their report, and what they find."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 
 class CountingEncoder(FakeEncoder):
-    """A fake encoder that counts the images it was asked for."""
+    """A fake encoder that counts the images it embedded."""
 
     images = 0
 
@@ -63,7 +63,7 @@ def vector_of(path: Path) -> NDArray[np.float32]:
     return FakeEncoder().embed_images([read_image(path)])[0]
 
 
-def test_images_are_read_again_but_embedded_once_and_stay(tmp_path: Path) -> None:
+def test_images_are_embedded_once_and_kept_with_their_reports(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(12), CountingEncoder()
     images = images_of(tmp_path / "images", corpus)
     images["elsewhere"] = images["s000"]  # a study that has no report here
@@ -88,17 +88,17 @@ def test_images_are_read_again_but_embedded_once_and_stay(tmp_path: Path) -> Non
     assert verify_index(index).passed
 
 
-def test_images_that_are_not_found_again_are_not_published(
+def test_a_version_whose_images_are_not_found_is_not_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus, add = small_corpus(12), VectorCollection.add
 
-    def mixed_up(
+    def add_negated(
         self: VectorCollection, ids: list[str], vectors: NDArray[np.float32], metadatas: list[Any]
     ) -> None:
         add(self, ids, -vectors if "reports" in metadatas[0] else vectors, metadatas)
 
-    monkeypatch.setattr(VectorCollection, "add", mixed_up)
+    monkeypatch.setattr(VectorCollection, "add", add_negated)
     build_index(corpus, FakeEncoder(), tmp_path / "index")
     with pytest.raises(StoreError, match="does not find what was written"):
         build_index(
@@ -107,7 +107,7 @@ def test_images_that_are_not_found_again_are_not_published(
 
 
 @pytest.mark.parametrize("who", ["study", "patient"])
-def test_a_removed_persons_image_is_gone_from_every_file(tmp_path: Path, who: str) -> None:
+def test_a_deleted_persons_image_is_erased_from_every_file(tmp_path: Path, who: str) -> None:
     secret = with_sentences(ReportRecord("x", "s-x", "p-x", findings="Zebra stripes. Heart size."))
     corpus = make_corpus("made-up", records=[*small_corpus(12).records, secret])
     index = tmp_path / "index"
@@ -115,36 +115,36 @@ def test_a_removed_persons_image_is_gone_from_every_file(tmp_path: Path, who: st
     build_index(corpus, FakeEncoder(), index, images=images)
     trace = vector_of(images["s-x"][0]).astype("<f4").tobytes()
 
-    def holding() -> list[str]:
+    def files_with_trace() -> list[str]:
         files = (path for path in index.rglob("*") if path.is_file())
         return [path.name for path in files if trace in path.read_bytes()]
 
-    assert holding()
+    assert files_with_trace()
     ids = frozenset({f"{who[0]}-x"})
     if who == "study":
         delete_from_index(index, studies=ids)
     else:
         delete_from_index(index, patients=ids)
-    assert holding() == []
+    assert files_with_trace() == []
     assert read_info(index).images == 12
     assert verify_index(index).passed
 
 
-def test_a_killed_indexing_need_not_embed_its_images_again(tmp_path: Path) -> None:
+def test_images_embedded_before_an_interruption_are_not_embedded_again(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(40), CountingEncoder()
     images = images_of(tmp_path / "images", corpus)
 
-    def pulled(stage: str, done: int, total: int) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
         if stage == "images" and done > 16:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_index(corpus, encoder, tmp_path / "index", images=images, progress=pulled)
+        build_index(corpus, encoder, tmp_path / "index", images=images, progress=interrupt)
     assert encoder.images == 32
     assert build_index(corpus, encoder, tmp_path / "index", images=images).images == 8
 
 
-def test_the_nearest_image_brings_its_report_and_the_left_out_never_come(tmp_path: Path) -> None:
+def test_the_nearest_image_returns_its_report_and_never_an_excluded_one(tmp_path: Path) -> None:
     corpus = small_corpus(24)
     images = images_of(tmp_path / "images", corpus)
     build_index(corpus, FakeEncoder(), tmp_path / "index", images=images)
@@ -170,7 +170,7 @@ def test_an_index_without_images_says_so(tmp_path: Path) -> None:
         index.query_by_images(np.ones(16, np.float32), 3)
 
 
-def test_images_change_the_order_and_keep_similarities(tmp_path: Path) -> None:
+def test_images_change_the_order_but_not_the_similarities(tmp_path: Path) -> None:
     corpus, encoder = small_corpus(40), FakeEncoder()
     images = images_of(tmp_path / "images", corpus)
     build_index(corpus, encoder, tmp_path / "index", images=images)

@@ -1,7 +1,7 @@
-"""kill -9 while an index is being written, at fifty points: nothing lost, nothing doubled.
+"""kill -9 while an index is being written, at fifty points: nothing lost, nothing duplicated.
 
-Kill points are steps that indexing tells its ``progress``: reports read, batches embedded and
-written, and the moments before and after the new version comes to count.
+Kill points are calls of ``progress``: reports read, batches embedded and written, and the moments
+before and after the new version becomes current.
 """
 
 import os
@@ -28,10 +28,10 @@ pytestmark = [
 
 OLD = small_corpus(40)
 GROWN = small_corpus(90)
-LESS = make_corpus(OLD.name, records=GROWN.records[10:], licence=OLD.licence,
+SHRUNK = make_corpus(OLD.name, records=GROWN.records[10:], licence=OLD.licence,
                    attribution=OLD.attribution)  # fmt: skip
-CORPORA = {"first": OLD, "grown": GROWN, "less": LESS}
-BATCH = 8  # texts embedded at a time, so that there is something to interrupt
+CORPORA = {"first": OLD, "grown": GROWN, "shrunk": SHRUNK}
+BATCH = 8  # texts per batch, so that there is something to interrupt
 
 WRITE = """
 import os, signal, sys
@@ -56,7 +56,7 @@ print(steps)
 
 
 def write(directory: Path, kind: str, *, kill_at: int = 0) -> int:
-    """Write in another process, killed at a step; how many steps there were if it was not."""
+    """Write in another process, killed at a step; returns the number of steps if not killed."""
     run = subprocess.run(
         [sys.executable, "-c", WRITE, kind, str(directory), str(kill_at)],
         capture_output=True,
@@ -78,7 +78,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def steps(before: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    """How many steps an undisturbed run of each kind has."""
+    """Number of steps of an uninterrupted run of each kind."""
     found = {}
     for kind in (*CORPORA, "delete"):
         directory = tmp_path_factory.mktemp("measured") / "index"
@@ -96,7 +96,7 @@ def test_killed_at_any_step(
     trial: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kind, turn = ("grown", "less", "first")[trial % 3], trial // 3
+    kind, turn = ("grown", "shrunk", "first")[trial % 3], trial // 3
     directory = tmp_path / "index"
     if kind != "first":
         shutil.copytree(before, directory)
@@ -104,7 +104,7 @@ def test_killed_at_any_step(
     new = {record.report_id for record in CORPORA[kind].records}
     old = {record.report_id for record in OLD.records} if kind != "first" else None
 
-    if (directory / "index.json").exists():  # what counts is whole: all the old or all the new
+    if (directory / "index.json").exists():  # the current version is complete: old or new
         with ReportIndex(directory) as index:
             ids = [record.report_id for record in read_content(directory, index.info, "").records]
         assert set(ids) in ([old, new] if old else [new])
@@ -115,7 +115,7 @@ def test_killed_at_any_step(
 
     encoder = FakeEncoder()
     monkeypatch.setattr(index_embedding, "_TEXT_BATCH_SIZE", BATCH)
-    report = build_index(CORPORA[kind], encoder, directory)  # and the same command finishes it
+    report = build_index(CORPORA[kind], encoder, directory)  # the same command completes it
     assert not [text for text in encoder.embedded if text_hash(text) in cache]
     assert report.kept + report.added + report.changed == len(new)
     assert verify_index(directory).passed
@@ -126,7 +126,7 @@ def test_killed_at_any_step(
 
 
 @pytest.mark.parametrize("turn", range(5))
-def test_a_removal_that_was_killed_is_finished_by_the_same_command(
+def test_a_killed_deletion_is_completed_by_the_same_command(
     tmp_path: Path, before: Path, steps: dict[str, int], turn: int
 ) -> None:
     directory = tmp_path / "index"

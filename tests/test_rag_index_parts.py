@@ -1,4 +1,4 @@
-"""The index's parts on their own: exact search, records, the embedding cache, Chroma's traps."""
+"""Parts of the index: recall, records, the embedding cache, workarounds for Chroma."""
 
 import os
 import re
@@ -39,8 +39,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-class Forgetful:
-    """A collection whose search misses the best of each answer, or some of them."""
+class ImperfectCollection:
+    """A collection whose search misses some of the nearest."""
 
     def __init__(self, vectors: np.ndarray, misses: int) -> None:
         self._vectors, self._misses = vectors, misses
@@ -56,15 +56,15 @@ class Forgetful:
         return [(str(row), 0.0, {}) for row in order]
 
 
-def test_recall_counts_what_is_missed() -> None:
+def test_recall_counts_missed_neighbours() -> None:
     vectors = unit(np.random.default_rng(0).normal(size=(300, 16)))
     for misses in (0, 1):
-        texts = cast(VectorCollection, Forgetful(vectors, misses))
+        texts = cast(VectorCollection, ImperfectCollection(vectors, misses))
         found = measure_recall(texts, vectors[:32], k=10)
         assert found == pytest.approx(1 - misses / 10)
 
 
-def test_a_small_collection_is_searched_whole(tmp_path: Path) -> None:
+def test_a_small_collection_is_searched_exhaustively(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(3_032, 64))
     rows[:, 0] += np.where(np.arange(len(rows)) < 3_000, 24, -24)  # as images lie far from texts
     vectors, queries = np.split(unit(rows), [3_000])
@@ -76,7 +76,7 @@ def test_a_small_collection_is_searched_whole(tmp_path: Path) -> None:
         assert measure_recall(texts, queries, k=300) == 1.0
 
 
-def test_reports_of_one_text_are_one_record_and_come_back_whole() -> None:
+def test_reports_with_one_text_survive_as_one_record() -> None:
     corpus = small_corpus(60)
     groups = group_by_text(corpus.records)
     assert len(groups) < 60
@@ -96,7 +96,7 @@ def cache(directory: Path, encoder: FakeEncoder | None = None) -> EmbeddingCache
 
 
 @pytest.mark.parametrize("cut", [0, 1, 50, 4096, 5000, 8192, 10_000])
-def test_a_damaged_cache_is_thrown_away_and_made_anew(tmp_path: Path, cut: int) -> None:
+def test_a_damaged_cache_is_discarded_and_recreated(tmp_path: Path, cut: int) -> None:
     cache(tmp_path).append(KEYS[:4], ROWS[:4])
     path = tmp_path / CACHE_FILE
     path.write_bytes(path.read_bytes()[:cut])
@@ -109,7 +109,7 @@ def test_a_damaged_cache_is_thrown_away_and_made_anew(tmp_path: Path, cut: int) 
 
 
 @pytest.mark.parametrize("table", [False, True])
-def test_a_cache_of_an_earlier_version_is_thrown_away(tmp_path: Path, *, table: bool) -> None:
+def test_a_cache_of_an_earlier_version_is_discarded(tmp_path: Path, *, table: bool) -> None:
     if table:
         with closing(sqlite3.connect(tmp_path / CACHE_FILE)) as file, file:
             file.execute("CREATE TABLE vectors (key TEXT, vector BLOB)")
@@ -121,7 +121,7 @@ def test_a_cache_of_an_earlier_version_is_thrown_away(tmp_path: Path, *, table: 
     assert (cache(tmp_path).vectors(KEYS[::-1]) == ROWS[::-1]).all()
 
 
-def test_a_cache_that_is_out_of_reach_is_not_thrown_away(tmp_path: Path) -> None:
+def test_an_unreachable_cache_is_not_discarded(tmp_path: Path) -> None:
     disk, directory = tmp_path / "disk", tmp_path / "index"
     disk.mkdir()
     directory.mkdir()
@@ -134,7 +134,7 @@ def test_a_cache_that_is_out_of_reach_is_not_thrown_away(tmp_path: Path) -> None
     assert len(cache(directory)) == len(KEYS)
 
 
-def test_what_is_not_kept_is_gone_from_the_file(tmp_path: Path) -> None:
+def test_vectors_that_are_not_kept_are_erased_from_the_file(tmp_path: Path) -> None:
     full = cache(tmp_path)
     full.append(KEYS, ROWS)
     full.keep([KEYS[3], KEYS[1], "f" * 32])
@@ -144,7 +144,7 @@ def test_what_is_not_kept_is_gone_from_the_file(tmp_path: Path) -> None:
     assert ROWS[2].tobytes() not in (tmp_path / CACHE_FILE).read_bytes()
 
 
-def test_each_encoder_has_its_own_vectors_until_one_is_kept(tmp_path: Path) -> None:
+def test_each_encoder_has_its_own_vectors_until_keep_drops_the_others(tmp_path: Path) -> None:
     cache(tmp_path).append(KEYS, ROWS)
     other = cache(tmp_path, FakeEncoder("fake@2", dim=4))
     assert len(other) == 0
@@ -169,7 +169,7 @@ def test_batches_are_even_and_the_last_write_falls_on_the_last_record(total: int
     assert waiting <= max(4, total % 4 + 4)
 
 
-def test_nothing_of_this_imports_heavy_packages_until_they_are_needed() -> None:
+def test_heavy_packages_are_imported_lazily() -> None:
     code = "import sys, rag.index, rag.corpus.openi\n"
     code += "print(sorted({'chromadb', 'torch', 'httpx', 'pydicom'} & set(sys.modules)))"
     run = subprocess.run(
@@ -187,25 +187,25 @@ from rag.index import ReportIndex
 with ReportIndex(Path(sys.argv[1])) as index:
     vectors = FakeEncoder().embed_texts(sys.argv[2:])
     for _ in range(50):
-        print([[hit.record.report_id for hit in index.query(each, 5)] for each in vectors])
+        print([[hit.record.report_id for hit in index.query(vector, 5)] for vector in vectors])
 """
 
 
 @pytest.mark.slow
-def test_no_memory_of_the_writer_gets_into_chromas_graph(tmp_path: Path) -> None:
+def test_no_memory_of_the_writer_leaks_into_chromas_graph(tmp_path: Path) -> None:
     for number in range(4):  # without `scrub_memory` half of them hold words of reports
         build_index(small_corpus(23 + 49 * number), FakeEncoder(dim=64), tmp_path / f"{number}")
     graphs = [path.read_bytes() for path in tmp_path.glob("*/version-*/chroma/*/*.bin")]
     assert len(graphs) >= 16
     assert not [words for graph in graphs for words in re.findall(rb"[ -~]{12,}", graph)]
     lengths = [path.read_bytes() for path in tmp_path.glob("*/version-*/chroma/*/length.bin")]
-    rooms = [np.trim_zeros(np.frombuffer(each, np.float32), "b") for each in lengths]
-    assert min(map(len, rooms)) < 30  # of a room for 100, glibc's small pieces
+    rooms = [np.trim_zeros(np.frombuffer(data, np.float32), "b") for data in lengths]
+    assert min(map(len, rooms)) < 30  # of 100 allocated, glibc's small allocations
     np.testing.assert_allclose(np.concatenate(rooms), 1, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_many_processes_may_read_at_once_and_change_nothing_but_sqlites_lock_table(
+def test_many_processes_read_concurrently_and_change_no_graph_file(
     tmp_path: Path,
 ) -> None:
     build_index(small_corpus(1500), FakeEncoder(), tmp_path)
@@ -231,7 +231,7 @@ def test_many_processes_may_read_at_once_and_change_nothing_but_sqlites_lock_tab
     not any((Path(folder) / "strace").exists() for folder in os.environ["PATH"].split(":")),
     reason="strace is not installed",
 )
-def test_no_outside_connection_is_ever_tried(tmp_path: Path) -> None:
+def test_no_network_connection_is_attempted(tmp_path: Path) -> None:
     build_index(small_corpus(30), FakeEncoder(), tmp_path / "index")
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace)]
@@ -245,7 +245,7 @@ def test_no_outside_connection_is_ever_tried(tmp_path: Path) -> None:
     assert [line for line in lines if "sin_addr" in line or "AF_INET6" in line] == []
 
 
-def test_an_old_version_is_answered_from_while_a_new_one_is_written(tmp_path: Path) -> None:
+def test_the_old_version_answers_while_a_new_one_is_written(tmp_path: Path) -> None:
     build_index(small_corpus(30), FakeEncoder(), tmp_path)
     (query,) = FakeEncoder().embed_texts(["Lungs are clear."])
     with ReportIndex(tmp_path) as index:

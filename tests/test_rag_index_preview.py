@@ -34,7 +34,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return load_settings("cpu").index_dir
 
 
-def test_every_masked_place_is_shown_with_what_stands_beside_it() -> None:
+def test_every_masked_place_is_shown_with_its_context() -> None:
     name, time = preview_masking(RECORD)
     shown = "r1 findings (name): …lear. Discussed with Dr. [Hollister] at 10:45 a.m.…"
     assert name == ("name", shown)
@@ -45,7 +45,7 @@ def test_every_masked_place_is_shown_with_what_stands_beside_it() -> None:
     assert "masked" in found
 
 
-def test_a_dry_run_shows_and_writes_nothing(tmp_path: Path, store: Path) -> None:
+def test_a_dry_run_shows_what_it_would_mask_and_writes_nothing(tmp_path: Path, store: Path) -> None:
     table = tmp_path / "mine.csv"
     table.write_text(
         "report_id,patient_id,findings\n"
@@ -62,7 +62,7 @@ def test_a_dry_run_shows_and_writes_nothing(tmp_path: Path, store: Path) -> None
     assert not store.exists()
 
 
-def test_deleting_what_is_not_there_is_an_error_that_names_it(store: Path) -> None:
+def test_deleting_unknown_ids_is_an_error_that_names_them(store: Path) -> None:
     build_index(small_corpus(), FakeEncoder(), store)
     command = ["index", "delete"]
     run = CliRunner().invoke(app, [*command, "--study", "nosuch"])

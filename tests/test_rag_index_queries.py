@@ -1,4 +1,4 @@
-"""Queries: the true neighbours, nothing that is excluded, ties by id."""
+"""Queries return the true neighbours, nothing excluded, ties by id."""
 
 import os
 import sys
@@ -52,13 +52,13 @@ def ids(hits: list[Hit] | tuple[Hit, ...]) -> list[str]:
 
 
 def brute_force(
-    query: np.ndarray, k: int, out: set[int] | frozenset[int] = frozenset()
+    query: np.ndarray, k: int, excluded: set[int] | frozenset[int] = frozenset()
 ) -> list[tuple[str, float]]:
-    """The definition, as plainly as can be: the first report of each text, nearest first."""
+    """The first report of each text, nearest first."""
     wide = unit_vector(query, len(query)).astype(np.float64)
     texts: dict[str, tuple[str, float]] = {}
     for row, (vector, record) in enumerate(zip(VECTORS, CORPUS.records, strict=True)):
-        if row not in out:
+        if row not in excluded:
             similarity = round(float(vector.astype(np.float64) @ wide), 5)
             texts.setdefault(record.text, (record.report_id, similarity))
     return sorted(texts.values(), key=lambda item: (-item[1], item[0]))[:k]
@@ -75,14 +75,14 @@ IDS = st.lists(st.integers(0, 119), max_size=60)
 
 @settings(max_examples=60)
 @given(SEEDS, st.integers(1, 130), st.tuples(IDS, IDS, IDS))
-def test_queries_are_the_definition_without_what_is_excluded(
-    graph: ReportIndex, seed: int, k: int, left_out: tuple[list[int], ...]
+def test_queries_equal_brute_force_with_exclusions(
+    graph: ReportIndex, seed: int, k: int, exclusions: tuple[list[int], ...]
 ) -> None:
-    studies, patients, reports = left_out
+    studies, patients, reports = exclusions
     query = random_query(seed)
-    out_patients = {number // 3 for number in studies} | {number // 3 for number in patients}
-    out = {row for row in range(120) if row // 3 in out_patients} | set(reports)
-    expected = brute_force(query, k, out)
+    excluded_patients = {number // 3 for number in studies} | {number // 3 for number in patients}
+    excluded = {row for row in range(120) if row // 3 in excluded_patients} | set(reports)
+    expected = brute_force(query, k, excluded)
     exclude = Exclusions(
         frozenset(f"s{number:03d}" for number in studies) | {"unknown"},
         frozenset(f"p{number // 3:03d}" for number in patients),
@@ -93,10 +93,10 @@ def test_queries_are_the_definition_without_what_is_excluded(
     assert [hit.similarity for hit in found] == pytest.approx(similarities, abs=2e-5)
     if all(one - other > 4e-5 for one, other in pairwise(similarities)):
         assert ids(found) == [report_id for report_id, _ in expected]
-    assert not {int(name[1:]) for name in ids(found)} & out
+    assert not {int(name[1:]) for name in ids(found)} & excluded
 
 
-def test_a_text_comes_once_with_the_count_of_its_reports(graph: ReportIndex) -> None:
+def test_a_text_is_returned_once_with_the_count_of_its_reports(graph: ReportIndex) -> None:
     hits = graph.query(VECTORS[5], 120)
     assert {hit.record.text for hit in hits} == {record.text for record in CORPUS.records}
     assert len(hits) < 120
@@ -104,7 +104,7 @@ def test_a_text_comes_once_with_the_count_of_its_reports(graph: ReportIndex) -> 
         assert hit.copies == sum(r.text == hit.record.text for r in CORPUS.records)
 
 
-def test_every_report_comes_back_whole_by_its_id(graph: ReportIndex) -> None:
+def test_every_report_is_returned_by_its_id(graph: ReportIndex) -> None:
     assert [graph.get(record.report_id) for record in CORPUS.records] == list(CORPUS.records)
     assert graph.get("nobody") is None
 
@@ -115,7 +115,7 @@ def test_an_image_named_after_its_study_or_patient_finds_its_studies(graph: Repo
     assert graph.studies_named_in("image.dcm") == graph.studies_named_in("\udcff") == frozenset()
 
 
-def test_everything_may_be_excluded(graph: ReportIndex) -> None:
+def test_excluding_everybody_returns_nothing(graph: ReportIndex) -> None:
     everybody = frozenset(record.patient_id for record in CORPUS.records)
     assert graph.query(VECTORS[0], 5, exclude=Exclusions(patients=everybody)) == []
 
@@ -129,7 +129,9 @@ def test_everything_may_be_excluded(graph: ReportIndex) -> None:
         (np.ones((1, 16), np.float32), r"\(1, 16\), this index needs"),
     ],
 )
-def test_queries_that_make_no_sense(graph: ReportIndex, vector: np.ndarray, message: str) -> None:
+def test_invalid_query_vectors_are_refused(
+    graph: ReportIndex, vector: np.ndarray, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         graph.query(vector, 5)
 
@@ -141,7 +143,7 @@ def test_queries_from_several_threads_agree(graph: ReportIndex) -> None:
         assert list(pool.map(lambda query: graph.query(query, 5), queries)) == alone
 
 
-def test_what_the_index_says_of_itself(graph: ReportIndex) -> None:
+def test_size_id_and_attribution(graph: ReportIndex) -> None:
     assert len(graph) == 120
     assert len(graph.index_id) == 12
     assert graph.attribution == "The authors."
@@ -156,14 +158,14 @@ def test_another_encoder_is_refused_with_both_names(directory: Path, other: Fake
     assert "cxr-rag index --replace" in str(refused.value)
 
 
-def test_nothing_indexed(tmp_path: Path) -> None:
+def test_a_missing_index_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(StoreMissingError, match="make one with `cxr-rag index`"):
             ReportIndex(folder)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_reader_takes_up_a_new_version_and_forgets_the_removed(tmp_path: Path) -> None:
+def test_a_reader_uses_a_new_version_without_deleted_reports(tmp_path: Path) -> None:
     build_index(small_corpus(9), ENCODER, tmp_path)
     with ReportIndex(tmp_path, encoder=ENCODER) as reader:
         before = reader.index_id
@@ -176,7 +178,7 @@ def test_a_reader_takes_up_a_new_version_and_forgets_the_removed(tmp_path: Path)
             reader.query(VECTORS[0], 9)
 
 
-def test_a_reader_knows_the_studies_of_a_new_version_before_it_is_queried(tmp_path: Path) -> None:
+def test_a_reader_knows_the_studies_of_a_new_version_before_any_query(tmp_path: Path) -> None:
     build_index(small_corpus(9), ENCODER, tmp_path)
     with ReportIndex(tmp_path, encoder=ENCODER) as reader:
         before = reader.index_id
@@ -189,19 +191,19 @@ def test_a_reader_knows_the_studies_of_a_new_version_before_it_is_queried(tmp_pa
         assert len(reader) == 15  # the last that could be opened
 
 
-def opened_files(folder: Path) -> list[str]:
-    """Files below a folder that this process holds open."""
-    files = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+def open_files(folder: Path) -> list[str]:
+    """Files below a folder that this process has open."""
+    files = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
     return [file for file in files if file.startswith(str(folder))]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_old_versions_are_closed_when_their_last_query_has_ended(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_old_versions_are_closed_after_their_last_query(tmp_path: Path) -> None:
     build_index(small_corpus(9), ENCODER, tmp_path)
-    ended = threading.Event()
+    done = threading.Event()
 
     def ask(reader: ReportIndex) -> None:
-        while not ended.wait(0.01):
+        while not done.wait(0.01):
             assert reader.query(VECTORS[0], 3)
 
     with ReportIndex(tmp_path, encoder=ENCODER) as reader, ThreadPoolExecutor(4) as pool:
@@ -210,14 +212,14 @@ def test_old_versions_are_closed_when_their_last_query_has_ended(tmp_path: Path)
             for number in range(10, 14):
                 build_index(small_corpus(number), ENCODER, tmp_path)
         finally:
-            ended.set()
-        for each in asking:
-            each.result()
+            done.set()
+        for future in asking:
+            future.result()
         assert len(reader) == 13
         close_idle_clients()
-        assert opened_files(tmp_path)
+        assert open_files(tmp_path)
         deadline = time.monotonic() + 20  # SQLite's threads close their files a little later
-        while deleted := [file for file in opened_files(tmp_path) if file.endswith("(deleted)")]:
+        while deleted := [file for file in open_files(tmp_path) if file.endswith("(deleted)")]:
             assert time.monotonic() < deadline, deleted
             time.sleep(0.05)
 

@@ -62,7 +62,7 @@ def server(
 
 
 @pytest.mark.parametrize(("said", "then"), [("*", "*"), ("pacs", "pacs,127.0.0.1")])
-def test_what_needs_no_proxy_needs_none_later(
+def test_no_proxy_settings_are_extended_once(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, said: str, then: str
 ) -> None:
     monkeypatch.setenv("no_proxy", said)
@@ -71,7 +71,7 @@ def test_what_needs_no_proxy_needs_none_later(
             assert os.environ["no_proxy"] == then
 
 
-def test_a_server_answers_as_the_folder_does_and_old_collections_go(
+def test_a_server_answers_as_the_folder_does_and_old_collections_are_deleted(
     tmp_path: Path,
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
