@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csc_array
 
 from eval.studies import Pair, References, Scope
 from eval.study_set import Run, StudySet
@@ -137,24 +136,20 @@ def _oracle_drafts(
     study_set: StudySet, pool: _Pool, words: Callable[[str], list[str]]
 ) -> list[str]:
     """The text with the highest ROUGE-1 F1 against the reference."""
+    from sklearn.feature_extraction import DictVectorizer  # noqa: PLC0415 - takes a second
+
     if not pool:
         return []
-    counts = [Counter(words(text)) for _, text in pool]
-    vocabulary = {word: i for i, word in enumerate(dict.fromkeys(w for c in counts for w in c))}
-    entries = [(row, vocabulary[w], n) for row, c in enumerate(counts) for w, n in c.items()]
-    rows, columns, values = np.array(entries, dtype=np.int64).reshape(-1, 3).T
-    table = csc_array((values, (rows, columns)), shape=(len(pool), len(vocabulary)))
-    lengths = np.array([count.total() for count in counts])
+    vectorizer = DictVectorizer()
+    pool_counts = vectorizer.fit_transform([Counter(words(text)) for _, text in pool]).tocsc()
+    pool_lengths = np.asarray(pool_counts.sum(axis=1)).ravel()
     patients = np.array([patient for patient, _ in pool])
     drafts = []
     for text, patient in zip(study_set.texts, study_set.patients, strict=True):
-        reference = Counter(words(text))
-        shared = np.zeros(len(pool))
-        for word, count in reference.items():
-            if (column := vocabulary.get(word)) is not None:
-                cells = slice(table.indptr[column], table.indptr[column + 1])
-                shared[table.indices[cells]] += np.minimum(table.data[cells], count)
-        f1 = 2 * shared / np.maximum(lengths + reference.total(), 1)
+        reference = words(text)
+        counts = vectorizer.transform(Counter(reference))
+        shared = np.minimum(pool_counts[:, counts.indices].toarray(), counts.data).sum(axis=1)
+        f1 = 2 * shared / np.maximum(pool_lengths + len(reference), 1)
         f1[patients == patient] = -1
         best = int(f1.argmax())
         drafts.append(pool[best][1] if f1[best] >= 0 else "")

@@ -119,7 +119,7 @@ def _scores(scored: Scored) -> Iterator[dict[str, Any]]:
         yield {
             "study_id": study.study_id,
             "patient_id": study.patient,
-            "normal": scored.normal[i],
+            "normal": scored.study_set.normal[i],
             "text_in_train": in_train[i],
             "scores": scores,
         }

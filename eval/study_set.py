@@ -34,11 +34,13 @@ class StudySet:
 
     Attributes:
         studies: sorted by study id.
+        normal: whether the labeller reads "No Finding" in each reference.
         without_section: how many studies of the file lack the scored section.
     """
 
     scope: Scope
     studies: tuple[ReferenceStudy, ...]
+    normal: tuple[bool, ...]
     without_section: int
     has_patients: bool
 
@@ -60,11 +62,6 @@ class StudySet:
         """SHA-256 over scope, ids and scored texts: equal only for equal study sets."""
         facts = [[s.study_id, s.patient, s.text(self.scope)] for s in self.studies]
         return hashlib.sha256(json.dumps([self.scope, facts]).encode()).hexdigest()
-
-    def normal(self) -> tuple[bool, ...]:
-        """Whether the labeller reads "No Finding" in each reference."""
-        reports = (study.text(Scope.REPORT) for study in self.studies)
-        return tuple(NO_FINDING in label_text(report) for report in reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +88,13 @@ def make_study_set(references: References, scope: Scope) -> StudySet:
     Raises:
         EvalUsageError: none has it.
     """
-    studies = [s for s in references.studies.values() if s.text(scope)]
+    studies = [study for _, study in sorted(references.studies.items()) if study.text(scope)]
     if not studies:
         raise EvalUsageError(f"{references.path} has no {scope} in any study: choose another scope")
     return StudySet(
         scope=scope,
-        studies=tuple(sorted(studies, key=lambda study: study.study_id)),
+        studies=tuple(studies),
+        normal=tuple(NO_FINDING in label_text(study.text(Scope.REPORT)) for study in studies),
         without_section=len(references.studies) - len(studies),
         has_patients=references.has_patients,
     )

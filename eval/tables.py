@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -35,21 +35,24 @@ def as_markdown(result: Result) -> str:
 def _rows(result: Result, subset: str) -> list[list[str]]:
     """Measure, n, and a cell per system."""
     rows = []
-    for name in result.measures():
-        numbers = [
-            result.number(system=system, subset=subset, measure=name) for system in result.systems()
-        ]
-        present = [number for number in numbers if number]
-        if present:
-            counts = [number.n for number in present]
-            n = "-".join(map(str, dict.fromkeys((min(counts), max(counts)))))
-            rows.append([name + Direction(present[0].direction).arrow, n, *map(cell, numbers)])
+    columns = [(result, system) for system in result.systems()]
+    for _, name, counts, cells in measure_rows(columns, subset):
+        n = "-".join(map(str, dict.fromkeys((min(counts), max(counts)))))
+        rows.append([name, n, *cells])
     return rows
 
 
-def cell(number: MetricValue | None) -> str:
-    """A value with its interval, or a dash."""
-    return _format_interval(number.value, number.low, number.high) if number else "-"
+def measure_rows(
+    columns: Sequence[tuple[Result, str]], subset: str
+) -> Iterator[tuple[str, str, list[int], list[str]]]:
+    """Measure, its name with an arrow, each n, and a cell per column (a result and a system)."""
+    for measure in columns[0][0].measures():
+        numbers = [r.number(system=s, subset=subset, measure=measure) for r, s in columns]
+        present = [number for number in numbers if number]
+        if present:
+            name = measure + Direction(present[0].direction).arrow
+            cells = [_format_interval(n.value, n.low, n.high) if n else "-" for n in numbers]
+            yield measure, name, [number.n for number in present], cells
 
 
 def _format_interval(value: float | None, low: float | None, high: float | None) -> str:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from statistics import median_high
 from typing import Any, NamedTuple
 
-from eval.metrics.base import Direction
 from eval.results import Result
-from eval.tables import cell
+from eval.tables import measure_rows
 from rag.report_nlp.labeller import LABELS
 
 STATES = ("positive", "uncertain", "negative", "absent")
@@ -134,21 +133,13 @@ def _table(systems: Sequence[_System], subset: str) -> dict[str, Any]:
     groups: list[dict[str, Any]] = []
     first = systems[0][0]
     titles = {name: card["title"] for card in first.cards for name in card["measures"]}
-    for measure in first.measures():
-        numbers = [r.number(system=s, subset=subset, measure=measure) for r, s, _ in systems]
-        present = [number for number in numbers if number]
-        if not present:
-            continue
+    columns = [(result, name) for result, name, _ in systems]
+    for measure, name, counts, cells in measure_rows(columns, subset):
         title = titles.get(measure, "")
         if not groups or groups[-1]["title"] != title:
             groups.append({"title": title, "rows": []})
-        groups[-1]["rows"].append(
-            {
-                "measure": measure + Direction(present[0].direction).arrow,
-                "cells": [cell(number).partition(" ")[::2] for number in numbers],
-                "n": max(number.n for number in present),
-            }
-        )
+        values = [cell.partition(" ")[::2] for cell in cells]
+        groups[-1]["rows"].append({"measure": name, "cells": values, "n": max(counts)})
     n = max((row["n"] for group in groups for row in group["rows"]), default=0)
     return {"subset": subset, "n": n, "groups": groups}
 

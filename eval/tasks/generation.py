@@ -26,19 +26,12 @@ Statistics = Mapping[tuple[str, str], SufficientStats]
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Everything that was computed.
-
-    Attributes:
-        runs: the system first, then the baselines.
-        normal: whether each study's reference is normal.
-        metrics: those that ran, by key.
-    """
+    """A result, and what it was computed from: the system is the first of the runs."""
 
     result: Result
     study_set: StudySet
     runs: tuple[Run, ...]
     leak: LeakCheck
-    normal: tuple[bool, ...]
     metrics: dict[str, MetricGroup]
     statistics: Statistics
 
@@ -62,22 +55,6 @@ def score_generation(
 ) -> Scored:
     """Score drafts; the options are those of `cxr-rag eval score`.
 
-    Args:
-        predictions: file of drafts.
-        references: file of reports to score them against.
-        name: of the run.
-        measures: keys of metrics, in the order of the tables.
-        split: of the references; empty: all.
-        train: reports that the system was trained on or retrieves from.
-        train_split: of ``train``; empty: all.
-        scope: part of the report to score.
-        cleaning: key of `CLEANINGS`.
-        samples: number of bootstrap resamples.
-        seed: of the resamples and the random baseline.
-        cache: file of the score cache; None: no cache.
-        models: folder of the weights of model-based metrics.
-        judge: server of the judge metric.
-
     Raises:
         EvalUsageError: an option does not fit.
         EvalDataError: a file cannot be scored, or the training data leaks.
@@ -99,9 +76,8 @@ def score_generation(
         reasons = bullet_list([f"{key}: {reason}" for key, reason in missing.items()])
         raise EvalUsageError(f"none of the measures can run here:\n{reasons}")
     metrics = {metric.key: metric for metric in loaded if (run.name, metric.key) in statistics}
-    normal = study_set.normal()
     numbers: list[MetricValue] = []
-    for subset, mask in _subsets(normal, leak):
+    for subset, mask in _subsets(study_set, leak):
         patients = list(itertools.compress(study_set.patients, mask))
         summed = [
             (system, subset, summed_statistic(metrics[key].measures, rows[mask], patients))
@@ -122,7 +98,7 @@ def score_generation(
             "studies": len(study_set),
             "patients": len(set(study_set.patients)),
             "without_section": study_set.without_section,
-            "normal": sum(normal),
+            "normal": sum(study_set.normal),
             "missing_predictions": run.missing,
             "baselines_from": baselines.source,
             "texts_in_train": sum(leak.text_in_train) if training else None,
@@ -144,7 +120,7 @@ def score_generation(
             *(note for metric in metrics.values() for note in metric.notes),
         ],
     )
-    return Scored(result, study_set, runs, leak, normal, metrics, statistics)
+    return Scored(result, study_set, runs, leak, metrics, statistics)
 
 
 def _score(
@@ -156,22 +132,19 @@ def _score(
         for metric in metrics:
             # baselines have no evidence of their own
             scored = runs[:1] if metric.uses_evidence else runs
-            # one call for all systems, as some metrics are slow to start
-            groups = [[run] for run in scored] if metric.whole_run else [list(scored)]
             try:
-                for group in groups:
-                    pairs = [pair for run in group for pair in run.pairs]
-                    parts = np.split(scores.rows(metric, pairs), len(group))
-                    found |= {(r.name, metric.key): p for r, p in zip(group, parts, strict=True)}
+                rows = {(r.name, metric.key): scores.rows(metric, r.pairs) for r in scored}
             except NotAvailableError as error:
                 missing[metric.key] = str(error)
+            else:
+                found |= rows
     order = [(run.name, metric.key) for run in runs for metric in metrics]
     return {key: found[key] for key in order if key in found}
 
 
-def _subsets(normal: Sequence[bool], leak: LeakCheck) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _subsets(study_set: StudySet, leak: LeakCheck) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Non-empty subsets: all, normal, abnormal, and studies whose text is not in train."""
-    is_normal = np.array(normal)
+    is_normal = np.array(study_set.normal)
     masks = {"all": np.ones_like(is_normal), "normal": is_normal, "abnormal": ~is_normal}
     if any(leak.text_in_train):
         masks["text not in train"] = ~np.array(leak.text_in_train)
