@@ -1,4 +1,4 @@
-"""The score cache: nothing is scored twice, nothing wrong is taken for right."""
+"""The score cache: nothing is scored twice, and no stale row is used."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from rag.schema import DraftSentence
 
 
 class LengthMetric(MetricGroup):
-    """A fake metric that counts what it is asked."""
+    """A fake metric that counts the pairs it scores."""
 
     key = "length"
     card: ClassVar = {"words": "blanks"}
@@ -24,42 +24,42 @@ class LengthMetric(MetricGroup):
     batch_size = 3
 
     def __init__(self, fail_after: int = 1_000) -> None:
-        self.asked = 0
+        self.scored = 0
         self._left = fail_after
 
     def score(self, pairs: Sequence[Pair]) -> SufficientStats:
         if self._left < len(pairs):
             raise RuntimeError("the plug was pulled")
         self._left -= len(pairs)
-        self.asked += len(pairs)
+        self.scored += len(pairs)
         return mean_rows([[len(pair.draft)] for pair in pairs])
 
 
 PAIRS = [Pair(str(n), "reference", "x" * n) for n in range(10)]
 
 
-def test_scoring_again_is_free(tmp_path: Path) -> None:
+def test_cached_pairs_are_not_scored_again(tmp_path: Path) -> None:
     path = tmp_path / "cache" / "scores.sqlite"
     first, again = LengthMetric(), LengthMetric()
     with ScoreCache(path) as cache:
         rows = cache.rows(first, [*PAIRS, *PAIRS])
     with ScoreCache(path) as cache:
         assert np.array_equal(cache.rows(again, PAIRS), rows[:10])
-    assert (first.asked, again.asked) == (10, 0)
+    assert (first.scored, again.scored) == (10, 0)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes(tmp_path: Path) -> None:
     path = tmp_path / "scores.sqlite"
     with ScoreCache(path) as cache, pytest.raises(RuntimeError, match="plug"):
         cache.rows(LengthMetric(fail_after=7), PAIRS)
     rest = LengthMetric()
     with ScoreCache(path) as cache:
         rows = cache.rows(rest, PAIRS)
-    assert rest.asked == 4  # two batches of three were kept
+    assert rest.scored == 4  # two batches of three were kept
     assert rows[:, 0].tolist() == list(range(10))
 
 
-def test_what_a_score_depends_on_is_in_its_key() -> None:
+def test_the_cache_key_covers_everything_a_score_depends_on() -> None:
     metric = LengthMetric()
     base = Pair("1", "ab", "c")
     key = content_key(metric, base)
@@ -74,7 +74,7 @@ def test_what_a_score_depends_on_is_in_its_key() -> None:
     assert content_key(metric, base) != key
 
 
-def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_cache_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scores.sqlite"
     path.write_bytes(b"not a database at all, but long enough to be read as one" * 20)
     with pytest.raises(EvalDataError, match=r"cannot write .*scores\.sqlite"):
@@ -89,4 +89,4 @@ def test_a_row_of_another_width_is_scored_again(tmp_path: Path) -> None:
         cache._db.commit()
         metric = LengthMetric()
         assert cache.rows(metric, PAIRS)[:, 0].tolist() == list(range(10))
-        assert metric.asked == 10
+        assert metric.scored == 10

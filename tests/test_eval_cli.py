@@ -1,4 +1,4 @@
-"""The commands as a user types them: output, exit codes, nothing half-written, quick help."""
+"""The commands as a user types them: output, exit codes, no partial files, fast help."""
 
 import json
 import subprocess
@@ -43,7 +43,7 @@ def score(files: Path, predictions: str, *more: object, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_csv_of_references_and_a_report_a_line_give_the_full_table(
+def test_csv_references_and_plain_reports_give_the_full_table(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = ["study_id,report"]
@@ -87,7 +87,7 @@ def test_a_csv_of_references_and_a_report_a_line_give_the_full_table(
     }
 
 
-def test_compare_and_its_refusal(files: Path) -> None:
+def test_compare_prints_a_table_or_json_and_refuses_other_studies(files: Path) -> None:
     score(files, "ours.jsonl")
     (files / "out").rename(files / "first")
     score(files, "ours.jsonl", "--scope", "findings")
@@ -110,7 +110,7 @@ def test_compare_and_its_refusal(files: Path) -> None:
         ('{"study_id": "S001", "report": "%s"}' % ("word " * 50_000), "50000 words"),
     ],
 )
-def test_bad_data_exits_3_with_a_line_and_leaves_nothing(
+def test_bad_data_exits_3_naming_the_line_and_writes_nothing(
     files: Path, line: str, reason: str
 ) -> None:
     (files / "bad.jsonl").write_text('{"study_id": "S000", "report": "Clear."}\n' + line + "\n")
@@ -136,7 +136,7 @@ def test_bad_encoding_exits_3(files: Path) -> None:
         (["--samples", "5"], "greater than or equal to 100"),
     ],
 )
-def test_a_command_that_cannot_be_meant_exits_2(files: Path, more: list[str], reason: str) -> None:
+def test_a_wrong_option_exits_2(files: Path, more: list[str], reason: str) -> None:
     found = " ".join(score(files, "ours.jsonl", *more, code=2).split())
     assert reason in found.replace("│ ", "")
 
@@ -146,7 +146,7 @@ def test_a_leak_exits_3(files: Path) -> None:
     assert "12 studies are scored and also in the training data" in found
 
 
-def test_label_prints_a_line_each(files: Path) -> None:
+def test_label_prints_one_line_per_text(files: Path) -> None:
     write_jsonl(files / "texts.jsonl", [{"text": "No pneumothorax."}, {"text": "Cardiomegaly."}])
     done = run("label", files / "texts.jsonl")
     assert [json.loads(line)["labels"] for line in done.stdout.splitlines()] == [
@@ -159,7 +159,7 @@ def test_label_prints_a_line_each(files: Path) -> None:
     assert "line 2: text Field required" in refused.stderr
 
 
-def test_prompts_are_in_their_order(files: Path) -> None:
+def test_prompts_are_printed_in_order(files: Path) -> None:
     lines = [json.loads(line) for line in run("prompts", "--layout", "rsna").stdout.splitlines()]
     assert {line["label"] for line in lines} == {"Pneumonia"}
     assert [line["present"] for line in lines] == sorted(

@@ -1,4 +1,4 @@
-"""Comparing runs: refused where it would mislead, and right where it is not."""
+"""Comparison of runs, and what it refuses."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_better_run_is_better_and_a_run_equals_itself(runs: Path) -> None:
+def test_the_better_run_wins_and_a_run_equals_itself(runs: Path) -> None:
     found = compare(runs / "weak", runs / "perfect", samples=2_000)
     assert (found.studies, found.patients) == (30, 15)
     by_name = {d.measure: d for d in found.differences}
@@ -104,7 +104,7 @@ def test_other_cleaning_and_other_versions_are_not_mixed(
         compare(runs / "weak", tmp_path / "older")
 
 
-def test_damaged_statistics_are_named(runs: Path, tmp_path: Path) -> None:
+def test_damaged_statistics_are_refused(runs: Path, tmp_path: Path) -> None:
     folder = scored(tmp_path, "torn", drafts(REFERENCES))
     path = folder / "stats.npz"
     path.write_bytes(path.read_bytes()[:100])

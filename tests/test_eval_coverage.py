@@ -1,11 +1,11 @@
-"""The bootstrap's promise, simulated: a 95 % interval holds the truth in 95 of 100 data sets."""
+"""Simulated coverage of the bootstrap intervals."""
 
 import pytest
 from support.bootstrap_coverage import area_coverage, coverage
 
 
 @pytest.mark.slow
-def test_the_interval_holds_the_truth_in_95_of_100_data_sets() -> None:
+def test_the_interval_contains_the_true_value_in_95_of_100_data_sets() -> None:
     """1 000 simulations a case: within 1.5 points, and two standard errors of the simulation.
 
     docs/metrics.md has 2 000 simulations, more cases, and what happens if patients are ignored.
@@ -19,8 +19,8 @@ def test_the_interval_holds_the_truth_in_95_of_100_data_sets() -> None:
 
 
 @pytest.mark.slow
-def test_areas_keep_the_promise_and_average_precision_does_not() -> None:
-    """As docs/metrics.md says: of few images average precision is too high."""
+def test_auroc_intervals_have_nominal_coverage_and_average_precision_does_not() -> None:
+    """As docs/metrics.md says: with few images average precision is too high."""
     found = area_coverage(simulations=100, samples=200)
     assert found["macro AUROC"].share > 0.88
     assert found["macro AP"].share < 0.6

@@ -1,4 +1,4 @@
-"""What docs/metrics.md says of the program is what the program says."""
+"""docs/metrics.md names every metric and command."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from eval.metrics.base import KEYS
 TEXT = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
-def test_every_metric_and_every_command_is_named() -> None:
+def test_every_metric_and_command_is_documented() -> None:
     assert all(f"`{key}`" in TEXT for key in KEYS)
     listed = CliRunner().invoke(app, ["--help"]).output
     commands = set(re.findall(r"^[│ ]+([a-z][a-z-]+)  ", listed, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Encoders compared on one site or several: what each can be measured by, drafts, leaks."""
+"""Comparison of encoders within and across sites: measures, drafts, leaks."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ BRIGHT, DARK = "Cardiomegaly", "Edema"
 
 
 class SeesBrightness(FakeEncoder):
-    """Its images lie by how bright they are: a probe tells the two classes."""
+    """Embeds images by their brightness, so a probe separates the two classes."""
 
     def embed_images(self, images: Sequence[CxrImage]) -> NDArray[np.float32]:
         noise = super().embed_images(images)
@@ -38,7 +38,7 @@ class SeesBrightness(FakeEncoder):
 
 
 class ImagesAlone:
-    """The same without a text side."""
+    """The same as an image-only encoder."""
 
     encoder_id, preprocess_hash, dim = "images-alone@1", "none", 16
 
@@ -57,20 +57,20 @@ AWAY = '[[site]]\nname = "away"\ntable = "away.jsonl"\ntrain_split = ""\ntest_sp
 
 
 def draw(folder: Path, prefix: str, *, count: int, seed: int) -> list[Row]:
-    """Images of two kinds, bright and dark, with their reports; the last 24 are for validation."""
+    """Bright and dark images with their reports; the last 24 are the validation split."""
     rng, rows = np.random.default_rng(seed), []
     for number in range(count):
         bright, name = number % 2 == 0, f"{prefix}{number:02d}"
         pixels = rng.normal(170 if bright else 90, 20, (64, 64)).clip(0, 255)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}.png")
-        said = "The heart is enlarged" if bright else "There is pulmonary edema"
+        sentence = "The heart is enlarged" if bright else "There is pulmonary edema"
         rows.append(
             {
                 "id": f"i{name}",
                 "patient_id": f"p{name}",
                 "image": f"{name}.png",
                 "labels": [BRIGHT if bright else DARK],
-                "text": f"{said}. Image {number}.",
+                "text": f"{sentence}. Image {number}.",
                 "split": "val" if number >= count - 24 else "train",
             }
         )
@@ -110,14 +110,14 @@ def test_each_encoder_has_a_column_and_its_paired_difference(config: Path) -> No
     probe = "probe: macro AUROC"
     sees = result.number(system="sees@1", subset="all", measure=probe)
     blind = result.number(system="blind@1", subset="all", measure=probe)
-    apart = result.number(system="sees@1", subset="minus blind@1", measure=probe)
+    difference = result.number(system="sees@1", subset="minus blind@1", measure=probe)
     assert sees is not None
     assert blind is not None
-    assert apart is not None
+    assert difference is not None
     assert (sees.value, sees.n) == (1.0, 24)
-    assert apart.value == pytest.approx(sees.value - blind.value)
-    assert apart.low <= apart.value <= apart.high
-    assert apart.low > 0
+    assert difference.value == pytest.approx(sees.value - blind.value)
+    assert difference.low <= difference.value <= difference.high
+    assert difference.low > 0
     assert measures(result, "images-alone@1") == {probe, COST}
     for word in ("zero-shot", "image to text", "text to image", "alignment", "modality gap"):
         assert any(word in name for name in measures(result, "sees@1")), word
@@ -127,7 +127,7 @@ def test_each_encoder_has_a_column_and_its_paired_difference(config: Path) -> No
     assert probe in table
 
 
-def test_what_cannot_be_compared_says_why(config: Path) -> None:
+def test_an_invalid_comparison_is_refused_with_a_reason(config: Path) -> None:
     config.write_text('encoders = ["sees", "sees"]\n' + HOME)
     with pytest.raises(EvalUsageError, match="names an encoder or site twice: sees, sees"):
         read_comparison(config)
@@ -143,7 +143,7 @@ def test_what_cannot_be_compared_says_why(config: Path) -> None:
 
 
 def drafts_of(folder: Path, *, cites: str = "other") -> Any:
-    """Drafts that say the truth of bright images, and of dark ones nothing."""
+    """Drafts that are right for bright images and state nothing for dark ones."""
 
     def draft(name: str, encoder: ImageEncoder, home: SiteImages, away: SiteImages) -> Path:
         assert encoder.encoder_id.startswith(name.removeprefix("image:").replace("any", "images"))
@@ -166,7 +166,7 @@ def drafts_of(folder: Path, *, cites: str = "other") -> Any:
     return draft
 
 
-def test_drafts_stand_in_the_same_table_with_paired_differences(
+def test_drafts_are_scored_in_the_same_table_with_paired_differences(
     config: Path, tmp_path: Path
 ) -> None:
     config.write_text(config.read_text() + 'collection = "reports.csv"\n')
@@ -175,11 +175,11 @@ def test_drafts_stand_in_the_same_table_with_paired_differences(
         number = result.number(system="sees@1", subset="all", measure=f"drafts: {name}")
         assert number is not None, name
         assert (number.n, number.low <= number.value <= number.high) == (24, True)
-        apart = result.number(
+        difference = result.number(
             system="images-alone@1", subset="minus blind@1", measure=f"drafts: {name}"
         )
-        assert apart is not None
-        assert (apart.low, apart.high) == (0, 0)
+        assert difference is not None
+        assert (difference.low, difference.high) == (0, 0)
 
     def by_labels(name: str) -> float | None:
         measure = f"drafts: {name} by the labels"
@@ -193,7 +193,7 @@ def test_drafts_stand_in_the_same_table_with_paired_differences(
 
 
 def two_sites(config: Path, away: list[Row]) -> None:
-    """Another site, with labels of its own names and without reports."""
+    """Another site, with other label names and without reports."""
     for row in away:
         row |= {"text": "", "labels": ["big" if BRIGHT in row["labels"] else "wet", "thing"]}
     write_jsonl(config.parent / "away.jsonl", away)
@@ -203,7 +203,9 @@ def two_sites(config: Path, away: list[Row]) -> None:
     )
 
 
-def test_home_stands_beside_away_on_the_same_classes(config: Path, tmp_path: Path) -> None:
+def test_within_and_across_sites_are_scored_on_the_same_classes(
+    config: Path, tmp_path: Path
+) -> None:
     two_sites(config, draw(tmp_path, "a", count=30, seed=1))
     result = compared(config, drafts_of(tmp_path))
     home, away = "sees@1: home → home", "sees@1: home → away"
@@ -226,7 +228,7 @@ def test_home_stands_beside_away_on_the_same_classes(config: Path, tmp_path: Pat
         ({"image": "h00.png"}, "1 images, by their pixels, of home"),
     ],
 )
-def test_what_was_learned_from_at_home_is_not_measured_on_away(
+def test_training_data_of_one_site_in_the_test_split_of_another_is_refused(
     config: Path, tmp_path: Path, change: dict[str, str], reason: str
 ) -> None:
     away = draw(tmp_path, "a", count=30, seed=1)
@@ -244,7 +246,7 @@ def write_collection(path: Path, rows: list[Row]) -> None:
 
 
 @pytest.mark.parametrize("encoder", [SeesBrightness("sees@1"), ImagesAlone()])
-def test_drafting_leaves_the_test_part_out_of_the_index_and_resumes(
+def test_drafting_excludes_the_test_split_from_the_index_and_resumes(
     config: Path, rows: list[Row], tmp_path: Path, encoder: ImageEncoder
 ) -> None:
     again = rows[40] | {"id": "later", "text": "The same patient at another time."}

@@ -1,4 +1,4 @@
-"""Bad input gets a place, a reason and an error; good input comes in whole, in every format."""
+"""Invalid input is reported with line and reason; valid input is read in every format."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def test_all_bad_lines_are_named_at_once(tmp_path: Path) -> None:
     assert "and 10 more" in str(caught.value)
 
 
-def test_a_line_of_ours_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_our_own_prediction_is_read_as_written(tmp_path: Path) -> None:
     record = ReportRecord("R1", "R1", "R1", findings="Lungs are clear.", impression="Normal.")
     ours = Prediction(
         file="f.png",
@@ -83,8 +83,8 @@ def test_a_line_of_ours_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (read["b"].status, read["b"].text(Scope.REPORT)) == (Status.FAILED, "")
 
 
-def test_rexrank_json_both_ways(tmp_path: Path) -> None:
-    """Predictions lie beside the reference; NaN there means missing, and never becomes a word."""
+def test_rexrank_json_is_read_as_references_and_predictions(tmp_path: Path) -> None:
+    """The file has predictions beside references; NaN means missing and never becomes a word."""
     path = tmp_path / "rexrank.json"
     path.write_text(
         '{"S1": {"section_findings": "Clear.", "section_impression": NaN, "subject_id": 7, '
@@ -107,7 +107,7 @@ def test_rexrank_json_both_ways(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["null", "NaN", '""'])
-def test_a_missing_prediction_of_rexrank_is_never_the_reference_beside_it(
+def test_a_missing_rexrank_prediction_is_not_replaced_by_its_reference(
     tmp_path: Path, missing: str
 ) -> None:
     path = tmp_path / "rexrank.json"
@@ -117,14 +117,14 @@ def test_a_missing_prediction_of_rexrank_is_never_the_reference_beside_it(
             read_predictions(path)
 
 
-def test_an_entry_under_a_key_keeps_an_id_of_its_own(tmp_path: Path) -> None:
+def test_an_entry_under_a_key_keeps_its_own_id(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     content = {"0": {"id": "a"}, "b": {}, "c": {"study_id": None}}
     path.write_text(json.dumps({key: value | {"report": "x"} for key, value in content.items()}))
     assert list(read_references(path).studies) == ["a", "b", "c"]
 
 
-def test_csv_with_newlines_in_cells_and_a_mark_in_front(tmp_path: Path) -> None:
+def test_csv_with_newlines_in_cells_and_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
@@ -156,14 +156,14 @@ def test_a_bad_table_is_refused(tmp_path: Path, text: str, reason: str) -> None:
         read_references(path)
 
 
-def test_latin_1_is_named_by_line(tmp_path: Path) -> None:
+def test_a_latin_1_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     path.write_bytes(b"study_id,report\n1,Clear.\n2,caf\xe9\n")
     with pytest.raises(EvalDataError, match="line 3: report is not valid UTF-8"):
         read_references(path)
 
 
-def test_what_is_no_file_of_ours_is_a_usage_error(tmp_path: Path) -> None:
+def test_a_missing_or_unknown_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(EvalUsageError, match="no file"):
         read_references(tmp_path / "absent.csv")
     (tmp_path / "r.xlsx").write_bytes(b"PK")
@@ -174,7 +174,7 @@ def test_what_is_no_file_of_ours_is_a_usage_error(tmp_path: Path) -> None:
         read_references(path, split="test")
 
 
-def test_open_i_names_its_patients_by_its_studies(tmp_path: Path) -> None:
+def test_in_open_i_each_study_is_its_own_patient(tmp_path: Path) -> None:
     row = {"id": "X1", "frontal": [], "lateral": [], "labels": {}, "split": "val"}
     path = write_jsonl(tmp_path / "studies.jsonl", [row | {"findings": "Clear."}])
     references = read_references(path, split="val")

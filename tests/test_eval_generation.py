@@ -1,4 +1,4 @@
-"""The generation task from files to numbers: who counts, what leaks, what stands beside."""
+"""The generation task from files to numbers: missing drafts, leaks, baselines, result folders."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_every_number_has_n_a_direction_and_an_interval_around_it(options: Optio
     assert result.subsets() == ["all", "normal", "abnormal", "text not in train"]
     assert result.systems() == ["system", "constant", "random", "top-1 copied", "oracle top-1"]
     for number in result.numbers:
-        if number.value is None:  # nobody names one of the five labels in a normal study
+        if number.value is None:  # normal studies mention none of the five labels
             assert ("F1-5" in number.measure, number.subset) == (True, "normal")
             continue
         assert number.low is not None
@@ -78,8 +78,8 @@ def test_a_study_without_a_draft_scores_the_worst_and_is_counted(options: Option
         "not in the file": 1,
     }
     for key, metric in scored.metrics.items():
-        for place in (1, 2, 23):
-            row = scored.statistics["system", key][place]
+        for index in (1, 2, 23):
+            row = scored.statistics["system", key][index]
             for measure in metric.measures:
                 found = float(measure.combine(row))
                 assert np.isnan(found) or found == measure.worst, measure.name
@@ -87,13 +87,13 @@ def test_a_study_without_a_draft_scores_the_worst_and_is_counted(options: Option
     assert scored.result.number(system="system", subset="all", measure="BLEU-4").n == 24
 
 
-def test_no_draft_for_a_third_costs_a_third_of_a_mean(options: Options) -> None:
+def test_missing_drafts_lower_a_mean_in_proportion(options: Options) -> None:
     whole = value(score_generation(**options), "ROUGE-L")
     rows = drafts(REFERENCES)
     write_jsonl(options["predictions"], rows[::3])
     scored = score_generation(**options)
-    each = scored.metrics["rouge"].measures[0].combine(scored.statistics["system", "rouge"])
-    assert value(scored, "ROUGE-L") == pytest.approx(each[::3].sum() / 24)
+    scores = scored.metrics["rouge"].measures[0].combine(scored.statistics["system", "rouge"])
+    assert value(scored, "ROUGE-L") == pytest.approx(scores[::3].sum() / 24)
     assert value(scored, "ROUGE-L") < whole / 2
 
 
@@ -133,7 +133,9 @@ def test_without_training_data_baselines_come_from_other_patients(options: Optio
                 assert owners - {texts[pair.study_id][0]}, run.name
 
 
-def test_the_leak_gate(options: Options, tmp_path: Path) -> None:
+def test_overlap_with_training_data_or_evidence_is_refused(
+    options: Options, tmp_path: Path
+) -> None:
     def with_train(**changed: Any) -> Options:
         rows = [TRAIN[0] | changed, *TRAIN[1:]]
         return options | {"train": write_jsonl(tmp_path / "leak.jsonl", rows)}
@@ -151,7 +153,7 @@ def test_the_leak_gate(options: Options, tmp_path: Path) -> None:
         score_generation(**options)
 
 
-def test_equal_texts_are_counted_and_taken_out_in_a_table_of_their_own(
+def test_texts_in_train_are_counted_and_excluded_in_a_separate_subset(
     options: Options,
 ) -> None:
     scored = score_generation(**options)
@@ -161,13 +163,13 @@ def test_equal_texts_are_counted_and_taken_out_in_a_table_of_their_own(
     assert number.n == 24 - seen
 
 
-def test_a_study_the_references_do_not_have_is_named_by_its_line(options: Options) -> None:
+def test_a_study_missing_from_the_references_is_named_by_its_line(options: Options) -> None:
     rows = drafts(REFERENCES)
     rows[3]["study_id"] = "S999"
     write_jsonl(options["predictions"], rows)
     with pytest.raises(EvalDataError, match="line 4: the study S999 is not in the references"):
         score_generation(**options)
-    rows = [row | {"split": "val" if at < 20 else "train"} for at, row in enumerate(REFERENCES)]
+    rows = [row | {"split": "val" if i < 20 else "train"} for i, row in enumerate(REFERENCES)]
     write_jsonl(options["references"], rows)
     write_jsonl(options["predictions"], drafts(REFERENCES))
     with pytest.raises(EvalDataError, match="line 21: the study S020 is in split 'train'"):
@@ -175,7 +177,7 @@ def test_a_study_the_references_do_not_have_is_named_by_its_line(options: Option
 
 
 def test_a_missing_section_stays_missing(options: Options) -> None:
-    rows = [row | ({"impression": None} if at < 5 else {}) for at, row in enumerate(REFERENCES)]
+    rows = [row | ({"impression": None} if i < 5 else {}) for i, row in enumerate(REFERENCES)]
     write_jsonl(options["references"], rows)
     scored = score_generation(**options | {"scope": Scope.IMPRESSION})
     assert scored.result.dataset["without_section"] == 5
@@ -184,7 +186,7 @@ def test_a_missing_section_stays_missing(options: Options) -> None:
     assert score_generation(**options).result.dataset["without_section"] == 0
 
 
-def test_sections_that_are_not_there_cannot_be_scored(options: Options) -> None:
+def test_missing_sections_cannot_be_scored(options: Options) -> None:
     write_jsonl(options["predictions"], [{"study_id": "S001", "report": "The lungs are clear."}])
     with pytest.raises(EvalUsageError, match="no prediction has a separate findings section"):
         score_generation(**options | {"scope": Scope.FINDINGS})
@@ -193,7 +195,7 @@ def test_sections_that_are_not_there_cannot_be_scored(options: Options) -> None:
         score_generation(**options | {"scope": Scope.FINDINGS})
 
 
-def test_grounding_knows_what_was_cited_and_what_was_not(options: Options) -> None:
+def test_grounding_distinguishes_cited_and_uncited_support(options: Options) -> None:
     evidence = [
         {"report_id": "T001", "text": "Small left effusion. The heart is large."},
         {"report_id": "T002", "text": "No pneumothorax."},
@@ -225,7 +227,7 @@ def test_grounding_knows_what_was_cited_and_what_was_not(options: Options) -> No
     assert rate((mixed, ["T001", "T002"])) == [0, 1, 1]
 
 
-def test_risk_falls_when_confidence_knows(options: Options) -> None:
+def test_informative_confidence_lowers_risk(options: Options) -> None:
     curves = score_generation(**options).result.curves["risk_coverage"]
     rouge = next(curve for curve in curves if curve["measure"] == "ROUGE-L")
     assert rouge["aurc"] < rouge["aurc_random"]
@@ -236,7 +238,7 @@ def test_risk_falls_when_confidence_knows(options: Options) -> None:
     assert score_generation(**options).result.curves["risk_coverage"] == []
 
 
-def test_what_is_saved_comes_back(options: Options, tmp_path: Path) -> None:
+def test_a_saved_result_is_read_back(options: Options, tmp_path: Path) -> None:
     scored = score_generation(**options)
     out = tmp_path / "out"
     save_generation(scored, out)
@@ -246,11 +248,11 @@ def test_what_is_saved_comes_back(options: Options, tmp_path: Path) -> None:
     assert set(rows[0]["scores"]) == set(scored.result.systems())
     kept = (out / "scores.jsonl").read_text()
     assert "pneumothorax" not in kept
-    assert "clear" not in kept  # scores can be published, texts lie apart
+    assert "clear" not in kept  # scores can be published: they contain no text
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_a_result_is_replaced_whole_and_nothing_else_is_touched(
+def test_a_result_is_replaced_atomically_and_other_folders_are_refused(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored, out = score_generation(**options), tmp_path / "out"
@@ -275,9 +277,7 @@ def test_a_result_is_replaced_whole_and_nothing_else_is_touched(
     assert (other / "chapter.tex").read_text() == "precious"
 
 
-def test_a_result_of_another_schema_or_a_torn_one_is_refused(
-    options: Options, tmp_path: Path
-) -> None:
+def test_a_damaged_result_or_another_schema_is_refused(options: Options, tmp_path: Path) -> None:
     out = tmp_path / "out"
     save_generation(score_generation(**options), out)
     path = out / "result.json"
@@ -295,7 +295,7 @@ def test_a_result_of_another_schema_or_a_torn_one_is_refused(
         read_result(tmp_path)
 
 
-def test_one_distinct_reference_and_one_patient_leave_nothing_to_compare(
+def test_one_distinct_reference_or_one_patient_makes_measures_unavailable(
     options: Options,
 ) -> None:
     alike = [{"study_id": f"S{n}", "patient_id": f"P{n}", "report": "Clear."} for n in range(3)]
@@ -304,7 +304,7 @@ def test_one_distinct_reference_and_one_patient_leave_nothing_to_compare(
     write_jsonl(options["predictions"], sure)
     result = score_generation(**options | {"train": None}).result
     assert "every word has weight 0" in result.not_available["cider"]
-    as_markdown(result)  # no finding of F1-5 anywhere: no curve of it, and no crash
+    as_markdown(result)  # no label of F1-5 anywhere: no curve, and no crash
     assert "micro F1-5 (u=1)" not in {c["measure"] for c in result.curves["risk_coverage"]}
 
     write_jsonl(options["references"], [row | {"patient_id": "P"} for row in alike])

@@ -1,4 +1,4 @@
-"""Statements judged at a URL: what is asked, what becomes of answers and of none."""
+"""Statements judged by a server: requests, answers, and missing answers."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from eval.cache import ScoreCache
 from eval.cli import app
 from eval.errors import NotAvailableError
-from eval.metrics import judge as judging
+from eval.metrics import judge as judge_module
 from eval.metrics.base import JudgeServer, Setup, SufficientStats
 from eval.metrics.judge import Judge
 from eval.results import _command
@@ -23,31 +23,31 @@ from eval.text import COCO_PTB
 PAIR = Pair("a", "The heart is enlarged. No effusion.", "The heart is enlarged.")
 
 
-class Reads(ChatHandler):
-    """A statement follows if the report holds its words; it can be told to fail."""
+class JudgeHandler(ChatHandler):
+    """A fake judge: a statement follows if the report contains it; it can be told to fail."""
 
-    asked: ClassVar[list[dict[str, Any]]] = []
+    requests: ClassVar[list[dict[str, Any]]] = []
     status = 200
     answer = ""
 
     def do_POST(self) -> None:
         body = self.question()
-        self.asked.append(body)
+        self.requests.append(body)
         if self.status != 200:
             self.refuse(self.status)
             return
         report, _, rest = body["messages"][1]["content"].partition("</report>")
         lines = [line.partition(". ") for line in rest.splitlines() if line[:1].isdigit()]
-        said = {number: statement in report for number, _, statement in lines}
-        content = self.answer or json.dumps(said)
+        verdicts = {number: statement in report for number, _, statement in lines}
+        content = self.answer or json.dumps(verdicts)
         self.send(200, {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]})
 
 
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(Reads, "asked", [])
-    monkeypatch.setattr(judging, "_MAX_ATTEMPTS", 1)
-    with listening(Reads) as found:
+    monkeypatch.setattr(JudgeHandler, "requests", [])
+    monkeypatch.setattr(judge_module, "_MAX_ATTEMPTS", 1)
+    with listening(JudgeHandler) as found:
         yield found
 
 
@@ -59,20 +59,20 @@ def values(rows: SufficientStats) -> list[float]:
     return [float(measure.combine(rows)) for measure in Judge.measures]
 
 
-def test_each_direction_is_one_request_and_the_answer_is_bound_by_a_schema(url: str) -> None:
+def test_each_direction_is_one_request_with_a_json_schema(url: str) -> None:
     (row,) = judge_at(url).score([PAIR])
     precision, recall, f1 = values(row)
     assert (precision, recall, f1) == (1.0, 0.5, pytest.approx(2 / 3))
-    first, second = sorted(Reads.asked, key=lambda body: len(json.dumps(body)))
+    first, second = sorted(JudgeHandler.requests, key=lambda body: len(json.dumps(body)))
     assert first["temperature"] == 0
     schemas = [body["response_format"]["json_schema"]["schema"] for body in (first, second)]
     assert [schema["required"] for schema in schemas] == [["1"], ["1", "2"]]
 
 
-def test_a_missing_draft_is_the_worst_and_nobody_is_asked(url: str) -> None:
+def test_a_missing_draft_scores_the_worst_without_a_request(url: str) -> None:
     (row,) = judge_at(url).score([Pair("a", PAIR.reference, "")])
     assert values(row) == [0.0, 0.0, 0.0]
-    assert Reads.asked == []
+    assert JudgeHandler.requests == []
 
 
 @pytest.mark.parametrize(
@@ -84,32 +84,32 @@ def test_a_missing_draft_is_the_worst_and_nobody_is_asked(url: str) -> None:
         (200, "{}", "not the requested JSON"),
     ],
 )
-def test_no_answer_is_counted_left_out_and_asked_again(
+def test_a_study_without_an_answer_is_counted_skipped_and_retried_later(
     url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failure: tuple[int, str, str]
 ) -> None:
     status, answer, why = failure
-    monkeypatch.setattr(Reads, "status", status)
-    monkeypatch.setattr(Reads, "answer", answer)
+    monkeypatch.setattr(JudgeHandler, "status", status)
+    monkeypatch.setattr(JudgeHandler, "answer", answer)
     judge, cache = judge_at(url), tmp_path / "scores.sqlite"
     with ScoreCache(cache) as scores:
         assert not scores.rows(judge, [PAIR]).any()
     assert why in judge.notes[0]
     assert "for 1 pairs" in judge.notes[0]
-    monkeypatch.setattr(Reads, "status", 200)
-    monkeypatch.setattr(Reads, "answer", "")
+    monkeypatch.setattr(JudgeHandler, "status", 200)
+    monkeypatch.setattr(JudgeHandler, "answer", "")
     with ScoreCache(cache) as scores:
         again = judge_at(url)
         assert values(scores.rows(again, [PAIR])[0])[0] == 1.0
         assert not again.notes
-        before = len(Reads.asked)
+        before = len(JudgeHandler.requests)
         scores.rows(again, [PAIR])
-        assert len(Reads.asked) == before
+        assert len(JudgeHandler.requests) == before
 
 
-def test_a_server_that_refuses_everything_makes_the_measure_unavailable(
+def test_a_server_that_refuses_every_request_makes_the_metric_unavailable(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Reads, "status", 401)
+    monkeypatch.setattr(JudgeHandler, "status", 401)
     with pytest.raises(NotAvailableError, match="CXR_RAG_JUDGE_KEY"):
         judge_at(url).score([PAIR])
     with pytest.raises(NotAvailableError, match="answers at"):
@@ -118,7 +118,7 @@ def test_a_server_that_refuses_everything_makes_the_measure_unavailable(
         Judge(Setup(COCO_PTB, ()))
 
 
-def test_model_server_and_prompt_name_the_measure(url: str) -> None:
+def test_the_version_names_model_server_and_prompt(url: str) -> None:
     one, other = judge_at(url), judge_at(url, model="another")
     assert one.version != other.version
     assert "127.0.0.1" not in json.dumps([one.version, one.made_by])

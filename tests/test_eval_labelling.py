@@ -16,7 +16,7 @@ from rag.report_nlp.labeller import LABELS
 GOLDEN = Path(__file__).parent / "golden" / "labeller_sentences.jsonl"
 
 
-def test_one_line_out_for_each_line_in(tmp_path: Path) -> None:
+def test_each_text_gives_one_line_of_labels(tmp_path: Path) -> None:
     texts = ["No pneumothorax. Possible pneumonia. Cardiomegaly.", "", "PA and lateral views."]
     path = write_jsonl(tmp_path / "t.jsonl", [{"text": text, "id": 7} for text in texts])
     first, second, third = map(json.loads, label_file(path))
@@ -39,9 +39,7 @@ def test_one_line_out_for_each_line_in(tmp_path: Path) -> None:
         ("x", "not JSON"),
     ],
 )
-def test_a_bad_line_stops_everything_before_anything_is_printed(
-    tmp_path: Path, line: str, reason: str
-) -> None:
+def test_a_bad_line_is_reported_before_any_output(tmp_path: Path, line: str, reason: str) -> None:
     path = tmp_path / "t.jsonl"
     path.write_text('{"text": "Clear."}\n' + line + "\n")
     lines = label_file(path)
@@ -49,14 +47,14 @@ def test_a_bad_line_stops_everything_before_anything_is_printed(
         next(lines)
 
 
-def test_the_labellers_accuracy_is_what_the_documentation_says() -> None:
+def test_the_labeller_is_right_on_the_golden_sentences() -> None:
     rows = read_labelled(GOLDEN)
     assert len(rows) >= 200
     right = sum(row.truth == row.found for row in rows)
     assert right / len(rows) > 0.97
 
 
-def test_shares_are_counted_by_hand() -> None:
+def test_the_accuracy_table_counts_correctly() -> None:
     rows = [
         Labelled("", {"Edema": "positive"}, {"Edema": "uncertain"}),
         Labelled("", {"Edema": "positive"}, {"Edema": "positive", "Fracture": "negative"}),
@@ -66,7 +64,7 @@ def test_shares_are_counted_by_hand() -> None:
     assert "1.000 [0.207, 1.000], 0.500" in line
 
 
-def test_uncertain_is_mapped_as_the_name_of_the_measure_says() -> None:
+def test_uncertain_counts_as_positive_or_negative_by_mapping() -> None:
     matrix = label_matrix("Possible pneumonia. Cardiomegaly. No edema.")
     for mapping, row in zip(POSITIVE_STATES, matrix, strict=True):
         assert row[LABELS.index("Pneumonia")] == (mapping == "u=1")
@@ -75,7 +73,7 @@ def test_uncertain_is_mapped_as_the_name_of_the_measure_says() -> None:
     assert set(FIVE_LABELS) < set(LABELS)
 
 
-def test_the_rules_stand_on_nothing_that_is_not_part_of_their_name() -> None:
+def test_the_rules_version_covers_all_modules_they_import() -> None:
     """A rule file that is not hashed would leave stale scores in the cache."""
     code = (
         "import sys, rag.report_nlp.labeller, rag.report_nlp.statements; "

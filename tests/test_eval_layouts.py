@@ -1,4 +1,4 @@
-"""Data sets as their own files have them -> images, classes, patients."""
+"""Data sets' own tables are read into images, classes and patients."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_chexpert_5x200(tmp_path: Path) -> None:
         read_layout(DatasetLayout.CHEXPERT_5X200, path)
 
 
-def test_rsna_has_a_line_a_box(tmp_path: Path) -> None:
+def test_rsna_has_one_line_per_box(tmp_path: Path) -> None:
     path = tmp_path / "stage_2_train_labels.csv"
     path.write_text(
         "patientId,x,y,width,height,Target\na,1,1,9,9,1\na,5,5,9,9,1\nb,,,,,0\n", encoding="utf-8"
@@ -62,8 +62,8 @@ def test_nih_14x100_draws_images_with_one_finding(tmp_path: Path) -> None:
     names += ["Pneumonia", "Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis"]
     names += ["Pleural_Thickening", "Hernia"]
     lines = ["Image Index,Finding Labels,Patient ID"]
-    for at, name in enumerate(names):
-        lines += [f"{at:03d}_{n}.png,{name},{at}" for n in range(4)]
+    for i, name in enumerate(names):
+        lines += [f"{i:03d}_{n}.png,{name},{i}" for n in range(4)]
     lines += ["900_0.png,No Finding,900", "901_0.png,Mass|Nodule,901"]
     path = tmp_path / "Data_Entry_2017.csv"
     path.write_text("\n".join(lines))
@@ -76,7 +76,7 @@ def test_nih_14x100_draws_images_with_one_finding(tmp_path: Path) -> None:
         read_layout(DatasetLayout.NIH_14X100, path, per_class=5)
 
 
-def test_a_table_of_ones_own(tmp_path: Path) -> None:
+def test_a_users_own_table(tmp_path: Path) -> None:
     rows = [
         {"id": "1", "image": "a.png", "labels": ["Flu"], "patient_id": "p", "text": "Flu."},
         {"id": "2", "image": "b.png", "labels": "Flu|Cold", "split": "test"},
@@ -110,7 +110,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         ("chexpert-5x200", {"path": "p/a.jpg", "edema": ["1"]}, "has 0 of the five classes"),
     ],
 )
-def test_a_field_of_another_kind_is_named_by_its_line(
+def test_a_field_of_the_wrong_type_is_named_by_its_line(
     tmp_path: Path, layout: str, row: dict[str, object], reason: str
 ) -> None:
     path = write_jsonl(tmp_path / "t.jsonl", [row])
@@ -119,14 +119,14 @@ def test_a_field_of_another_kind_is_named_by_its_line(
 
 
 @pytest.mark.parametrize("layout", [each for each in DatasetLayout if each != "table"])
-def test_every_class_has_sentences_both_ways(layout: DatasetLayout) -> None:
+def test_every_class_has_positive_and_negative_prompts(layout: DatasetLayout) -> None:
     found = prompts(classes_of(layout))
     for label in classes_of(layout):
         assert {p.present for p in found if p.label == label} == {True, False}
     assert len({p.text for p in found}) == len(found)
 
 
-def test_names_are_read_whatever_their_case() -> None:
+def test_label_names_are_case_insensitive() -> None:
     assert map_labels(DatasetLayout.NIH_14X100, ["Effusion", " MASS "]) == {
         "Pleural Effusion",
         "Mass",

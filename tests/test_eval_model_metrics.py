@@ -1,4 +1,4 @@
-"""Model-based measures: not available without weights, and whole with tiny random ones.
+"""Model-based metrics: unavailable without weights, and run with tiny random ones.
 
 No weights can be had here, so no number is checked against a published one but where the formula
 is ours; the rest is that the code runs on the real architectures and keeps its conventions.
@@ -48,7 +48,7 @@ def setup_of(models: Path) -> Setup:
 
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing may come from this machine's cache, nor from the net."""
+    """Use neither this machine's cache nor the network."""
     monkeypatch.setattr("eval.metrics.bert._cached_snapshot", lambda _: None)
 
 
@@ -65,9 +65,7 @@ def test_measures_are_known_without_weights(key: str) -> None:
     assert all(measure.name and measure.direction for measure in metric_class(key).measures)
 
 
-def test_the_hub_is_asked_for_what_it_has_and_never_for_more(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_only_the_local_hub_cache_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("asked the net"))
@@ -75,7 +73,7 @@ def test_the_hub_is_asked_for_what_it_has_and_never_for_more(
         metric_class("bertscore")(setup_of(tmp_path / "models"))
 
 
-def test_libraries_cannot_download_while_it_is_forbidden() -> None:
+def test_libraries_are_offline_while_scoring() -> None:
     from huggingface_hub import is_offline_mode  # noqa: PLC0415
 
     before = is_offline_mode()
@@ -85,17 +83,17 @@ def test_libraries_cannot_download_while_it_is_forbidden() -> None:
 
 
 def test_bertscore(models: Path) -> None:
-    built = metric_class("bertscore")(setup_of(models))
-    same, other, missing = bert.BertScore.measures[0].combine(built.score(PAIRS))
+    metric = metric_class("bertscore")(setup_of(models))
+    same, other, missing = bert.BertScore.measures[0].combine(metric.score(PAIRS))
     assert same == pytest.approx(1, abs=1e-5)
     assert other < 0.99
     assert missing == bert.BertScore.measures[0].worst
-    again = bert.BertScore.measures[0].combine(built.score([PAIRS[1]]))
-    assert again[0] == other  # evaluation mode: the same text, the same bits
+    again = bert.BertScore.measures[0].combine(metric.score([PAIRS[1]]))
+    assert again[0] == other  # evaluation mode is deterministic
 
 
-def test_bertscore_matches_greedily_and_leaves_the_marks_out(models: Path) -> None:
-    """The definition, written the slow way (Zhang et al. 2020, equations 1 to 3)."""
+def test_bertscore_matches_greedily_and_ignores_special_tokens(models: Path) -> None:
+    """The definition, written out (Zhang et al. 2020, equations 1 to 3)."""
     folder = models / "distilroberta-base"
     ours, theirs = (bert.embed_tokens(folder, text).numpy() for text in (TEXTS[1], TEXTS[0]))
     recall = [max(float(a @ b) for b in ours) for a in theirs[1:-1]]
@@ -107,40 +105,40 @@ def test_bertscore_matches_greedily_and_leaves_the_marks_out(models: Path) -> No
 
 
 def test_chexbert(models: Path) -> None:
-    built = metric_class("chexbert")(setup_of(models))
-    rows = built.score(PAIRS)
-    scores = {m.name: m.combine(rows) for m in built.measures}
+    metric = metric_class("chexbert")(setup_of(models))
+    rows = metric.score(PAIRS)
+    scores = {m.name: m.combine(rows) for m in metric.measures}
     assert scores["CheXbert similarity"][0] == pytest.approx(1, abs=1e-5)
     assert scores["CheXbert similarity"][2] == -1
     for name in ("CheXbert micro F1-14 (u=1)", "CheXbert micro F1-14 (u=0)"):
         assert scores[name][0] == 1
         assert scores[name][2] == 0
-    assert len(built.measures) == 9
-    found = built.labels(TEXTS[0])
+    assert len(metric.measures) == 9
+    found = metric.labels(TEXTS[0])
     assert set(found) <= set(bert.NAMES)
     assert set(found.values()) <= {"positive", "negative", "uncertain"}
-    assert built.labels(" ") == {}
+    assert metric.labels(" ") == {}
 
 
-def test_chexbert_reads_the_heads_in_their_order(models: Path, tmp_path: Path) -> None:
-    """A checkpoint whose heads answer by their bias alone."""
+def test_chexbert_heads_are_in_order(models: Path, tmp_path: Path) -> None:
+    """A checkpoint whose heads answer by their biases alone."""
     import torch  # noqa: PLC0415
 
     tiny_models.tiny_chexbert(tmp_path)
     path = tmp_path / "chexbert.pth"
     saved = torch.load(path, weights_only=True)
     state = saved["model_state_dict"]
-    for at in range(14):
-        state[f"module.linear_heads.{at}.weight"].zero_()
-        state[f"module.linear_heads.{at}.bias"][at % (4 if at < 13 else 2)] = 1
+    for i in range(14):
+        state[f"module.linear_heads.{i}.weight"].zero_()
+        state[f"module.linear_heads.{i}.bias"][i % (4 if i < 13 else 2)] = 1
     torch.save(saved, path)
     found = metric_class("chexbert")(setup_of(tmp_path)).labels("Anything.")
     assert found == {
-        name: bert.CLASSES[at % 4] for at, name in enumerate(bert.NAMES[:13]) if at % 4
+        name: bert.CLASSES[i % 4] for i, name in enumerate(bert.NAMES[:13]) if i % 4
     } | {"No Finding": "positive"}
 
 
-def test_a_checkpoint_of_something_else_is_refused(models: Path, tmp_path: Path) -> None:
+def test_another_checkpoint_is_refused(models: Path, tmp_path: Path) -> None:
     import torch  # noqa: PLC0415
 
     tiny_models.tiny_bert(tmp_path / "bert-base-uncased", with_weights=False)
@@ -149,7 +147,7 @@ def test_a_checkpoint_of_something_else_is_refused(models: Path, tmp_path: Path)
         metric_class("chexbert")(setup_of(tmp_path)).score(PAIRS[:1])
 
 
-def test_other_weights_have_another_version(models: Path, tmp_path: Path) -> None:
+def test_the_version_changes_with_the_weights(models: Path, tmp_path: Path) -> None:
     tiny_models.tiny_chexbert(tmp_path)
     first = metric_class("chexbert")(setup_of(tmp_path)).version
     assert metric_class("chexbert")(setup_of(tmp_path)).version == first
@@ -159,7 +157,7 @@ def test_other_weights_have_another_version(models: Path, tmp_path: Path) -> Non
 
 
 def test_radcliq_by_hand() -> None:
-    """The mean of the fit scores 0; each part that grows lowers it; ReXrank's order of parts."""
+    """The mean of the fit scores 0; a higher part lowers the score; parts as in ReXrank."""
     assert radeval.radcliq_v1(0.53792312, 0.61757256, 0.76479421, 0.44738335) == pytest.approx(
         0, abs=1e-9
     )
@@ -179,13 +177,13 @@ def test_radcliq_by_hand() -> None:
 def test_radgraph_and_radcliq_through_radeval(models: Path) -> None:
     for name in ("radgraph", "radgraph-xl"):
         tiny_models.tiny_radgraph(models, name)
-    built = metric_class("radgraph")(setup_of(models))
-    rows = built.score(PAIRS)
-    for measure in built.measures:
+    metric = metric_class("radgraph")(setup_of(models))
+    rows = metric.score(PAIRS)
+    for measure in metric.measures:
         same, other, missing = measure.combine(rows)
         assert (same, missing) == (1, 0)
         assert 0 <= other < 1
-    upper = built.score([Pair("upper", TEXTS[0].upper(), TEXTS[0])])
+    upper = metric.score([Pair("upper", TEXTS[0].upper(), TEXTS[0])])
     assert upper[0, 0] == 1  # case does not count
     radcliq = metric_class("radcliq")(setup_of(models))
     same, other, missing = radcliq.measures[0].combine(radcliq.score(PAIRS))
@@ -212,13 +210,13 @@ def fake_medspacy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("fake_medspacy")
 def test_ratescore_through_radeval(models: Path) -> None:
     tiny_models.tiny_ratescore(models)
-    built = metric_class("ratescore")(setup_of(models))
-    same, other, missing = built.measures[0].combine(built.score(PAIRS))
+    metric = metric_class("ratescore")(setup_of(models))
+    same, other, missing = metric.measures[0].combine(metric.score(PAIRS))
     assert 0 <= other <= 1
     assert 0 < same <= 1
     assert missing == 0
-    nothing = built.score([PAIRS[2]])
-    assert built.measures[0].combine(nothing)[0] == 0
+    nothing = metric.score([PAIRS[2]])
+    assert metric.measures[0].combine(nothing)[0] == 0
 
 
 class FakeDataset:
@@ -252,9 +250,9 @@ def fake_datasets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("fake_datasets")
 def test_green_through_radeval(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_models.tiny_green(models)
-    built = metric_class("green")(setup_of(models))
-    scores = built.measures[0].combine(built.score(PAIRS))
-    assert scores.tolist() == [0, 0, 0]  # a random model matches nothing, and says so
+    metric = metric_class("green")(setup_of(models))
+    scores = metric.measures[0].combine(metric.score(PAIRS))
+    assert scores.tolist() == [0, 0, 0]  # a random model matches nothing
     answer = (
         "[Explanation]:\nfine\n\n[Clinically Significant Errors]:\n"
         "(a) False report of a finding in the candidate: 1. effusion\n\n[Matched Findings]:\n"
@@ -262,4 +260,4 @@ def test_green_through_radeval(models: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     model = radeval.load_green(models / "GREEN-radllama2-7b")
     monkeypatch.setattr(model, "get_response", lambda batch: [answer] * len(batch["prompt"]))
-    assert built.measures[0].combine(built.score(PAIRS)).tolist() == [0.75, 0.75, 0]
+    assert metric.measures[0].combine(metric.score(PAIRS)).tolist() == [0.75, 0.75, 0]

@@ -1,4 +1,4 @@
-"""The page: self-contained, unharmed by what a report says, and it works in a browser."""
+"""The HTML page: self-contained, safe against report text, and working in a browser."""
 
 import re
 import shutil
@@ -57,7 +57,7 @@ class Outline(HTMLParser):
         ]
 
 
-def test_the_page_fetches_nothing_and_runs_only_its_own_script(folder: Path) -> None:
+def test_the_page_makes_no_requests_and_runs_only_its_own_script(folder: Path) -> None:
     page = build_page([folder])
     outline = Outline()
     outline.feed(page)
@@ -69,14 +69,14 @@ def test_the_page_fetches_nothing_and_runs_only_its_own_script(folder: Path) -> 
     assert "<img" not in page
 
 
-def test_without_text_no_report_is_in_the_page(folder: Path) -> None:
+def test_a_page_without_text_contains_no_report(folder: Path) -> None:
     page = build_page([folder], with_text=False)
     assert "BLEU-4" in page
     assert "The heart is normal in size" not in page
     assert 'id="data"' not in page
 
 
-def test_runs_on_the_same_studies_stand_side_by_side_and_others_are_refused(
+def test_runs_on_the_same_studies_are_side_by_side_and_others_are_refused(
     folder: Path, tmp_path: Path
 ) -> None:
     other = scored(tmp_path, "second", drafts(REFERENCES, seed=5), REFERENCES)
@@ -89,7 +89,7 @@ def test_runs_on_the_same_studies_stand_side_by_side_and_others_are_refused(
         build_page([folder, fewer])
 
 
-def test_a_task_without_studies_is_a_section_too(tmp_path: Path) -> None:
+def test_a_task_on_vectors_has_a_section(tmp_path: Path) -> None:
     plot = {
         "title": "ROC",
         "x": ["false positives", 0, 1],
@@ -140,7 +140,7 @@ def test_plots_escape_names_and_survive_flat_and_missing_values(tmp_path: Path) 
     assert not re.search(r"\bnan\b", page)
 
 
-def test_ticks_are_round_and_within() -> None:
+def test_ticks_are_round_and_in_range() -> None:
     assert Axis("", 0, 1).ticks() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
     assert all(0 <= tick <= 0.0173 for tick in Axis("", 0, 0.0173).ticks())
     assert Axis("", 0, 80).ticks() == [0, 20, 40, 60, 80]
@@ -148,7 +148,9 @@ def test_ticks_are_round_and_within() -> None:
 
 @pytest.mark.e2e
 @pytest.mark.slow
-def test_in_chromium_worst_first_and_not_one_request(folder: Path, tmp_path: Path) -> None:
+def test_in_chromium_studies_are_worst_first_and_no_request_is_made(
+    folder: Path, tmp_path: Path
+) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed")

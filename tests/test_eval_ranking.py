@@ -18,7 +18,7 @@ SCORES = st.lists(
 
 @settings(max_examples=200)
 @given(SCORES)
-def test_weighted_areas_are_those_of_repeated_images(rows: list[tuple[int, bool, int]]) -> None:
+def test_weights_equal_repeated_images(rows: list[tuple[int, bool, int]]) -> None:
     scores, truth, times = (np.array(column) for column in zip(*rows, strict=True))
     scores, weights = scores.astype(float), times.astype(float)[None]
     repeated, repeated_truth = np.repeat(scores, times), np.repeat(truth, times)
@@ -47,7 +47,7 @@ def test_weighted_median_is_the_lower_median_of_repeated_values() -> None:
     assert weighted_median(values, weights).tolist() == [3, 1, 5]
 
 
-def test_a_tie_counts_as_the_mean_of_its_orders() -> None:
+def test_a_tie_counts_as_the_mean_over_its_orders() -> None:
     similarity = np.array([[0.9, 0.5, 0.5, 0.5, 0.1]])
     ranks = rank_relevant(similarity, np.array([[0, 1]]))
     assert ranks.recall(1)[0] == 0
@@ -58,12 +58,12 @@ def test_a_tie_counts_as_the_mean_of_its_orders() -> None:
     assert ranks.rank()[0] == 3
 
 
-def test_any_of_several_right_items_that_are_tied_is_a_hit() -> None:
+def test_any_tied_relevant_item_is_a_hit() -> None:
     similarity = np.array([[0.9, 0.5, 0.5, 0.5, 0.5, 0.1], [0.2, 0.7, 0.7, 0.1, 0.1, 0.1]])
     right = np.array([[0, 1], [0, 3], [0, 5], [1, 1], [1, 2]])
     ranks = rank_relevant(similarity, right)
     orders = itertools.permutations((True, False, True, False))
-    ranked = np.array([2 + order.index(True) for order in orders])  # one stands before them
+    ranked = np.array([2 + order.index(True) for order in orders])  # after one better item
     for k in range(1, 7):
         assert ranks.recall(k) == pytest.approx([(ranked <= k).mean(), 1])
     assert ranks.reciprocal() == pytest.approx([(1 / ranked).mean(), 1])
@@ -77,7 +77,7 @@ def test_agrees_with_ir_measures() -> None:
     labels = generator.random((20, 4)) < 0.4
     gallery = generator.random((30, 4)) < 0.4
     gains = labels.astype(float) @ gallery.T.astype(float)
-    names = [f"d{at:02d}" for at in range(30)]
+    names = [f"d{i:02d}" for i in range(30)]
     run = [
         ir_measures.ScoredDoc(str(q), names[d], float(similarity[q, d]))
         for q in range(20)
@@ -90,12 +90,12 @@ def test_agrees_with_ir_measures() -> None:
     found = np.nan_to_num(ndcg(similarity, gains, 10))
     assert found.mean() == pytest.approx(expected[ir_measures.nDCG @ 10], abs=1e-4)
     own = [ir_measures.Qrel(str(q), names[q], 1) for q in range(20)]
-    wanted = [ir_measures.Success @ 1, ir_measures.Success @ 5, ir_measures.RR]
-    expected = ir_measures.calc_aggregate(wanted, own, run)
+    measures = [ir_measures.Success @ 1, ir_measures.Success @ 5, ir_measures.RR]
+    expected = ir_measures.calc_aggregate(measures, own, run)
     ranks = rank_relevant(similarity, np.arange(20)[:, None].repeat(2, axis=1))
-    assert ranks.recall(1).mean() == pytest.approx(expected[wanted[0]])
-    assert ranks.recall(5).mean() == pytest.approx(expected[wanted[1]])
-    assert ranks.reciprocal().mean() == pytest.approx(expected[wanted[2]])
+    assert ranks.recall(1).mean() == pytest.approx(expected[measures[0]])
+    assert ranks.recall(5).mean() == pytest.approx(expected[measures[1]])
+    assert ranks.reciprocal().mean() == pytest.approx(expected[measures[2]])
 
 
 def test_a_query_without_gain_is_undefined() -> None:

@@ -1,4 +1,4 @@
-"""What the measures of stated findings count, on texts written for them."""
+"""The measures of stated findings, on texts written for the purpose."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def scores(*texts: tuple[str, str]) -> dict[str, float]:
     return {measure.name: float(measure.combine(rows)) for measure in Stated.measures}
 
 
-def test_a_draft_that_states_what_the_reference_does_not_is_false() -> None:
+def test_a_finding_that_the_reference_lacks_is_false() -> None:
     found = scores(
         ("The lungs are clear.", "The heart is enlarged."),
         ("The heart is enlarged.", "The heart is enlarged."),
@@ -31,7 +31,7 @@ def test_a_draft_that_states_what_the_reference_does_not_is_false() -> None:
     assert found["denied must-not-miss findings"] == 0.0
 
 
-def test_denying_what_is_there_is_worse_than_silence() -> None:
+def test_denying_a_must_not_miss_finding_is_counted() -> None:
     found = scores(("Large right pneumothorax.", "No pneumothorax."))
     assert found["denied must-not-miss findings"] == 1.0
 
@@ -46,11 +46,13 @@ def test_denying_what_is_there_is_worse_than_silence() -> None:
         ("Small right pleural effusion.", "accuracy of severity", 1.0),
     ],
 )
-def test_details_of_what_both_state(draft: str, measure: str, expected: float) -> None:
+def test_details_are_compared_if_both_texts_state_them(
+    draft: str, measure: str, expected: float
+) -> None:
     assert scores(("Small right pleural effusion.", draft))[measure] == expected
 
 
-def test_details_that_only_one_gives_are_not_counted() -> None:
+def test_details_in_one_text_only_are_not_counted() -> None:
     found = scores(("Right pleural effusion.", "Pleural effusion."))
     assert np.isnan(found["accuracy of side"])
 
@@ -65,6 +67,6 @@ def test_kind_and_precision_of_devices() -> None:
     assert found["precision of stated devices"] == pytest.approx(2 / 3)
 
 
-def test_words_to_change() -> None:
+def test_edit_distance_in_words() -> None:
     assert scores(("Lungs are clear.", "Lungs are very clear."))["edit distance in words"] == 1
     assert scores(("Lungs are clear.", ""))["edit distance in words"] == 3

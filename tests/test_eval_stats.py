@@ -36,10 +36,10 @@ def resampled(
 
 
 def patient_each(count: int) -> list[str]:
-    return [f"p{at:04d}" for at in range(count)]
+    return [f"p{i:04d}" for i in range(count)]
 
 
-def test_interval_is_that_of_scipy_when_no_patient_repeats() -> None:
+def test_interval_equals_scipys_without_repeated_patients() -> None:
     values = np.random.default_rng(3).beta(2, 3, size=120)
     drawn = resampled(mean_rows(values[:, None]), patient_each(120), samples=20_000, seed=1)
     ((low, high),) = intervals(drawn)
@@ -59,7 +59,7 @@ def test_repeating_every_study_of_a_patient_does_not_narrow_the_interval() -> No
     assert np.ptp(pretending) < 0.7 * np.ptp(once)
 
 
-def test_the_same_seed_gives_the_same_draws_in_any_block_size(
+def test_the_same_seed_gives_the_same_resamples_in_any_block_size(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def total(seed: int) -> NDArray[np.float64]:
@@ -72,10 +72,10 @@ def test_the_same_seed_gives_the_same_draws_in_any_block_size(
     assert not np.array_equal(total(6), whole)
 
 
-def test_resampling_a_corpus_measure_is_scoring_the_resample() -> None:
+def test_resampling_a_corpus_measure_equals_scoring_the_resample() -> None:
     ratio = Measure("ratio", Direction.HIGHER, 0, 1, lambda rows: rows[..., 0] / rows[..., 1])
     rows = np.random.default_rng(1).integers(1, 9, size=(30, 2)).astype(float)
-    patients = [f"p{at // 2:02d}" for at in range(30)]
+    patients = [f"p{i // 2:02d}" for i in range(30)]
     drawn = resampled(rows, patients, measure=ratio, samples=7, seed=9)
     weights = np.concatenate(list(resample_weights(patients, samples=7, seed=9)))
     for value, times in zip(drawn[:, 0], weights, strict=True):
@@ -105,7 +105,7 @@ def test_equal_runs_have_p_1() -> None:
     assert randomisation_test(rows, rows, patient_each(20), [MEAN], samples=100)[0] == 1.0
 
 
-def test_swaps_that_leave_a_run_without_a_value_do_not_count() -> None:
+def test_swaps_with_an_undefined_score_do_not_count() -> None:
     # one run states a finding for the first patient, rightly, the other for the second, wrongly
     first, second = mean_rows([[1.0], [np.nan]]), mean_rows([[np.nan], [0.0]])
     p = randomisation_test(first, second, patient_each(2), [MEAN], samples=1_000)
@@ -117,10 +117,8 @@ def test_swaps_that_leave_a_run_without_a_value_do_not_count() -> None:
 def test_holm_is_the_step_down_rule(values: list[float]) -> None:
     ordered = sorted(values)
     count = len(values)
-    # step-down by definition, written the slow way
-    expected = [
-        max(min(1.0, (count - j) * ordered[j]) for j in range(at + 1)) for at in range(count)
-    ]
+    # the definition, written out
+    expected = [max(min(1.0, (count - j) * ordered[j]) for j in range(i + 1)) for i in range(count)]
     assert sorted(holm(values)) == pytest.approx(expected)
     assert all(after >= before for before, after in zip(values, holm(values), strict=True))
 
@@ -132,7 +130,7 @@ def test_holm_leaves_undefined_tests_out_of_the_family() -> None:
     assert adjusted[2] == pytest.approx(0.04)
 
 
-def test_rows_of_a_patient_are_added_up() -> None:
+def test_rows_are_summed_by_patient() -> None:
     rows = np.array([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]])
     assert group_sums(rows, ["b", "a", "b"]).tolist() == [[2.0, 20.0], [5.0, 50.0]]
 

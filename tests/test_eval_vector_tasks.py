@@ -1,4 +1,4 @@
-"""Tasks on vectors: made-up spaces whose answers are known, and files that do not fit."""
+"""Tasks on vectors: synthetic embeddings with known answers, and invalid files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,23 +32,23 @@ def unit(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
-def made_up(*, noise: float, single: bool = True, seed: int = 0) -> Vectors:
-    """Images around their class's direction, reports around their image, three images a report."""
+def made_up_vectors(*, noise: float, single: bool = True, seed: int = 0) -> Vectors:
+    """Images around the direction of their class, reports around their image."""
     generator = np.random.default_rng(seed)
-    which = np.arange(COUNT) % 3
+    class_index = np.arange(COUNT) % 3
     middle = unit(generator.normal(size=(3, DIM)))
-    image = unit(middle[which] + noise * generator.normal(size=(COUNT, DIM)))
+    image = unit(middle[class_index] + noise * generator.normal(size=(COUNT, DIM)))
     text = unit(image + noise * generator.normal(size=(COUNT, DIM)))
     images = tuple(
         DatasetImage(
-            image_id=f"f{at:03d}",
-            patient_id=f"p{at // 2:03d}",
+            image_id=f"f{i:03d}",
+            patient_id=f"p{i // 2:03d}",
             image="x.png",
-            labels=frozenset({CLASSES[which[at]]}),
-            text=f"report {at}",
-            split="train" if at < 80 else "val",
+            labels=frozenset({CLASSES[class_index[i]]}),
+            text=f"report {i}",
+            split="train" if i < 80 else "val",
         )
-        for at in range(COUNT)
+        for i in range(COUNT)
     )
     data = ImageDataset(images, CLASSES, single)
     from eval.datasets import prompts  # noqa: PLC0415
@@ -66,7 +66,7 @@ def made_up(*, noise: float, single: bool = True, seed: int = 0) -> Vectors:
     )
 
 
-def saved(tmp_path: Path, vectors: Vectors) -> Path:
+def save(tmp_path: Path, vectors: Vectors) -> Path:
     path = tmp_path / "v.npz"
     save_vectors(path, vectors)
     return path
@@ -80,8 +80,8 @@ def value(result: Result, measure: str, *, system: str = "made-up", subset: str 
     return number.value
 
 
-def test_zero_shot_knows_a_clear_space_and_chance_does_not(tmp_path: Path) -> None:
-    path = saved(tmp_path, made_up(noise=0.02))
+def test_zero_shot_separates_clusters_and_random_scores_do_not(tmp_path: Path) -> None:
+    path = save(tmp_path, made_up_vectors(noise=0.02))
     result = zero_shot(path, samples=200)
     assert value(result, "accuracy") == 1
     assert value(result, "macro F1") == 1
@@ -89,78 +89,78 @@ def test_zero_shot_knows_a_clear_space_and_chance_does_not(tmp_path: Path) -> No
     assert value(result, "accuracy", system="most common class") == pytest.approx(1 / 3)
     assert value(result, "macro AUROC", system="most common class") == 0.5
     assert value(result, "macro AUROC", system="random scores") == pytest.approx(0.5, abs=0.12)
-    several = zero_shot(saved(tmp_path, made_up(noise=0.02, single=False)), samples=200)
+    several = zero_shot(save(tmp_path, made_up_vectors(noise=0.02, single=False)), samples=200)
     assert value(several, "macro AUROC") == 1
     assert several.number(system="made-up", subset="all", measure="accuracy") is None
 
 
-def test_zero_shot_says_what_it_cannot_score(tmp_path: Path) -> None:
-    vectors = made_up(noise=0.1)
+def test_zero_shot_reports_classes_it_cannot_score(tmp_path: Path) -> None:
+    vectors = made_up_vectors(noise=0.1)
     few = vectors.select(np.arange(COUNT) % 3 != 2)
-    result = zero_shot(saved(tmp_path, few), samples=100)
+    result = zero_shot(save(tmp_path, few), samples=100)
     assert result.notes == ["too few images to score: Pneumothorax"]
     bare = replace(vectors, prompt=np.empty((0, DIM), np.float32))
     with pytest.raises(EvalUsageError, match="no prompt vectors"):
-        zero_shot(saved(tmp_path, bare))
+        zero_shot(save(tmp_path, bare))
     with pytest.raises(EvalUsageError, match="no image is in split 'test'; there are: train, val"):
-        zero_shot(saved(tmp_path, vectors), split="test")
+        zero_shot(save(tmp_path, vectors), split="test")
 
 
-def test_retrieval_finds_its_own_and_equal_reports_are_one(tmp_path: Path) -> None:
-    result = retrieval(saved(tmp_path, made_up(noise=0.02)), samples=200)
+def test_retrieval_finds_the_own_report_and_merges_equal_ones(tmp_path: Path) -> None:
+    result = retrieval(save(tmp_path, made_up_vectors(noise=0.02)), samples=200)
     for subset in result.subsets():
         assert value(result, "R@1", subset=subset) > 0.95
         assert value(result, "median rank", subset=subset) == 1
         chance = value(result, "R@10", system="random order", subset=subset)
         assert chance == pytest.approx(10 / COUNT, abs=0.08)
     assert value(result, "nDCG@10", subset="image to text, own report") > 0.99
-    vectors = made_up(noise=0.02)
+    vectors = made_up_vectors(noise=0.02)
     text, names = vectors.text.copy(), vectors.text_ids.copy()
     text[:60], names[:60] = text[0], names[0]
     image = vectors.image.copy()
     image[:60] = unit(text[0] + 0.02 * np.random.default_rng(1).normal(size=(60, DIM)))
     same = retrieval(
-        saved(tmp_path, replace(vectors, image=image, text=text, text_ids=names)),
+        save(tmp_path, replace(vectors, image=image, text=text, text_ids=names)),
         samples=200,
     )
     own = value(same, "R@1", subset="image to text, own report")
     merged = value(same, "R@1", subset="image to text, equal reports are one")
-    # sixty images share one report: which of the sixty comes first is chance, that one does is not
+    # sixty images share one report: one of them comes first, which one is chance
     assert own == pytest.approx(0.5, abs=0.05)
     assert merged > 0.95
     assert same.notes == ["61 different reports among 120 images"]
 
 
 def test_embedding_quality_by_hand(tmp_path: Path) -> None:
-    vectors = made_up(noise=0.3)
-    found = embedding_quality(saved(tmp_path, vectors), samples=100)
+    vectors = made_up_vectors(noise=0.3)
+    found = embedding_quality(save(tmp_path, vectors), samples=100)
     image, text = vectors.image.astype(float), vectors.text.astype(float)
     assert value(found, "alignment") == pytest.approx(((image - text) ** 2).sum(1).mean(), rel=1e-5)
     gap = np.linalg.norm(image.mean(0) - text.mean(0))
     assert found.number(system="made-up", subset="all", measure="modality gap").value == (
         pytest.approx(gap, rel=1e-5)
     )
-    apart = ((image[:, None] - image[None]) ** 2).sum(-1)[np.triu_indices(COUNT, 1)]
+    distances = ((image[:, None] - image[None]) ** 2).sum(-1)[np.triu_indices(COUNT, 1)]
     assert found.number(
         system="made-up", subset="all", measure="uniformity (image)"
-    ).value == pytest.approx(np.log(np.exp(-2 * apart).mean()), rel=1e-5)
+    ).value == pytest.approx(np.log(np.exp(-2 * distances).mean()), rel=1e-5)
     shuffled = value(found, "alignment", system="images with other images' reports")
     assert shuffled > value(found, "alignment")
     assert "exp(-2" in found.cards[0]["formula"]
 
 
-def test_no_image_has_its_own_report_among_the_shuffled(tmp_path: Path) -> None:
-    vectors = made_up(noise=0.3)
-    path = saved(tmp_path, vectors.select(np.arange(COUNT) < 2))
-    apart = ((vectors.image[:2].astype(float) - vectors.text[[1, 0]]) ** 2).sum(1).mean()
+def test_no_image_keeps_its_own_report_when_shuffled(tmp_path: Path) -> None:
+    vectors = made_up_vectors(noise=0.3)
+    path = save(tmp_path, vectors.select(np.arange(COUNT) < 2))
+    distances = ((vectors.image[:2].astype(float) - vectors.text[[1, 0]]) ** 2).sum(1).mean()
     for seed in range(4):
         found = embedding_quality(path, samples=2, seed=seed)
         shuffled = value(found, "alignment", system="images with other images' reports")
-        assert shuffled == pytest.approx(apart)
+        assert shuffled == pytest.approx(distances)
 
 
-def test_linear_probe_learns_more_from_more(tmp_path: Path) -> None:
-    path = saved(tmp_path, made_up(noise=0.35))
+def test_linear_probe_improves_with_more_patients(tmp_path: Path) -> None:
+    path = save(tmp_path, made_up_vectors(noise=0.35))
     result = linear_probe(path, train_split="train", test_split="val", samples=100)
     shares = result.subsets()
     assert shares == [f"{s} of the training patients" for s in ("1%", "10%", "100%")]
@@ -172,9 +172,9 @@ def test_linear_probe_learns_more_from_more(tmp_path: Path) -> None:
 
 
 def test_linear_probe_refuses_a_patient_in_both_splits(tmp_path: Path) -> None:
-    vectors = made_up(noise=0.3)
+    vectors = made_up_vectors(noise=0.3)
     patients = np.array(["p000", *vectors.patient_ids[1:-1], "p000"])
-    path = saved(tmp_path, replace(vectors, patient_ids=patients))
+    path = save(tmp_path, replace(vectors, patient_ids=patients))
     with pytest.raises(EvalLeakError, match=r"1 patients(.|\n)*p000"):
         linear_probe(path, train_split="train", test_split="val")
 
@@ -201,7 +201,7 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
     top, bottom = vectors.thumbnail[0].reshape(16, 16)[[0, -1]]
     assert top.min() > 0.9
     assert bottom.max() < 0.1
-    path = saved(tmp_path, vectors)
+    path = save(tmp_path, vectors)
     back = load_vectors(path)
     assert back.fingerprint == vectors.fingerprint
     assert np.array_equal(back.image, vectors.image)
@@ -216,17 +216,17 @@ def test_images_are_embedded_with_a_thumbnail_and_missing_texts_stay_missing(
         embed(bad, paths=find_images(bad, tmp_path), encoder=encoder)
 
 
-def test_every_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_every_unreadable_image_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_bytes(b"rubbish")
-    names = ["good", *["bad" if at in (3, 69) else "good" for at in range(1, 70)]]
-    images = [DatasetImage(f"i{at}", "p", f"{n}.png", frozenset()) for at, n in enumerate(names)]
+    names = ["good", *["bad" if i in (3, 69) else "good" for i in range(1, 70)]]
+    images = [DatasetImage(f"i{i}", "p", f"{n}.png", frozenset()) for i, n in enumerate(names)]
     data = ImageDataset(tuple(images), ("Edema",), single=False)
     with pytest.raises(EvalDataError, match=r"^2 of 70 images (.|\n)* i3: .*\n *i69: "):
         embed(data, paths=find_images(data, tmp_path), encoder=FakeEncoder())
 
 
-def test_the_folder_of_the_vectors_is_made_before_anything_is_read(tmp_path: Path) -> None:
+def test_the_output_folder_is_created_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     words = ["embed", str(tmp_path / "none.csv"), "--layout", "table", "--out"]
     refused = CliRunner().invoke(app, [*words, str(tmp_path / "file/v.npz")])
@@ -236,7 +236,7 @@ def test_the_folder_of_the_vectors_is_made_before_anything_is_read(tmp_path: Pat
     assert (tmp_path / "deep/er").is_dir()
 
 
-def test_an_image_is_found_by_its_folders_and_never_another_of_the_same_name(
+def test_an_image_is_found_by_its_parent_folders_not_by_name_alone(
     tmp_path: Path,
 ) -> None:
     for folder in ("valid/p1/study1", "valid/p2/study1", "valid/p2/study2"):
@@ -293,7 +293,7 @@ def test_another_models_vectors(tmp_path: Path) -> None:
         import_vectors(data, path, name="theirs")
 
 
-def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     path = tmp_path / "evil.npz"
     np.savez(path, allow_pickle=True, schema=np.array([{"a": 1}], dtype=object))
     with pytest.raises(EvalDataError, match=r"not an \.npz of plain arrays"):
@@ -301,15 +301,15 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
 
 
 def test_a_task_is_saved_with_its_tables(tmp_path: Path) -> None:
-    result = embedding_quality(saved(tmp_path, made_up(noise=0.3)), samples=100)
+    result = embedding_quality(save(tmp_path, made_up_vectors(noise=0.3)), samples=100)
     save_result(result, tmp_path / "out")
     assert read_result(tmp_path / "out").numbers == result.numbers
     assert "| alignment ↓ | 120 |" in (tmp_path / "out" / "table.md").read_text()
     assert "alignment" in (tmp_path / "out" / "table.csv").read_text()
 
 
-def test_a_name_is_no_formula_in_a_spreadsheet(tmp_path: Path) -> None:
-    vectors = replace(made_up(noise=0.3), encoder_id="=1+1")
-    save_result(embedding_quality(saved(tmp_path, vectors), samples=100), tmp_path / "out")
+def test_a_name_is_not_a_formula_in_a_spreadsheet(tmp_path: Path) -> None:
+    vectors = replace(made_up_vectors(noise=0.3), encoder_id="=1+1")
+    save_result(embedding_quality(save(tmp_path, vectors), samples=100), tmp_path / "out")
     lines = (tmp_path / "out" / "table.csv").read_text().splitlines()
     assert lines[1].startswith("'=1+1,all,")
