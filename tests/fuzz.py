@@ -1,13 +1,13 @@
-"""Thousands of damaged files against every reader of files; prints a table.
+"""Feeds thousands of damaged files to every file reader, and prints a table.
 
     python tests/fuzz.py [--mutations 10000] [--seed 1] [--keep FOLDER]
 
-Hypothesis draws the edits (see `mutations`), so the seed is the run; it is not guided by coverage,
-because what crashes is native code that no Python tracer sees. Each kind of file is read by a fresh
-process under watch (`hostile_reader`). Files that find a bug are kept for replay.
+Hypothesis draws the edits (see `mutations`), so a seed reproduces a run. It is not guided by
+coverage: the code that crashes is native. A fresh, watched process reads each kind of file
+(`hostile_reader`). Files that find a bug are kept.
 """
 
-# ruff: noqa: T201 - its table is its output
+# ruff: noqa: T201 - prints a table
 import argparse
 import sys
 from collections import Counter
@@ -18,21 +18,21 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import strategies as st
 from support import mutations
-from support.hostile_reader import READERS, Verdict, Watched
+from support.hostile_reader import READERS, ReadResult, WatchedReader
 
-WEIGHTS = {"DICOM": 40, "PNG": 10, "JPEG": 10}  # of 100; the others share what is left
+WEIGHTS = {"DICOM": 40, "PNG": 10, "JPEG": 10}  # percent; the other kinds share the rest
 _REST = (100 - sum(WEIGHTS.values())) / (len(READERS) - len(WEIGHTS))
 
 
 @dataclass(slots=True)
-class Tally:
-    """What came of one kind of file.
+class FuzzTally:
+    """Results for one kind of file.
 
     Attributes:
-        outcomes: how often each.
-        slowest: seconds of the processor.
-        mib: most resident memory of the reader and its decoders.
-        bugs: by description, the first file of each.
+        outcomes: counts by outcome.
+        slowest: most seconds of CPU time.
+        mib: peak resident memory of the reader and its decoders.
+        bugs: description to the first file that showed it.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -40,26 +40,21 @@ class Tally:
     mib: float = 0.0
     bugs: dict[str, bytes] = field(default_factory=dict)
 
-    def add(self, verdict: Verdict, data: bytes) -> None:
-        """Count one."""
-        self.slowest = max(self.slowest, verdict.seconds)
-        self.mib = max(self.mib, verdict.mib)
-        if verdict.bug:
-            self.bugs.setdefault(verdict.bug, data)
-        self.outcomes["BUG" if verdict.bug else verdict.outcome] += 1
+    def add(self, result: ReadResult, data: bytes) -> None:
+        self.slowest = max(self.slowest, result.seconds)
+        self.mib = max(self.mib, result.mib)
+        if result.bug:
+            self.bugs.setdefault(result.bug, data)
+        self.outcomes["BUG" if result.bug else result.outcome] += 1
 
 
-def fuzz(kind: str, count: int, seed: int, watched: Watched) -> Tally:
-    """Read so many damaged files of a kind.
-
-    Raises:
-        AssertionError: an undamaged one is not accepted.
-    """
-    tally = Tally()
-    known = mutations.seeds(kind)
-    for one in known:
-        verdict = watched.read(kind, one)
-        assert verdict.outcome == "accepted", f"a seed of {kind} is not accepted: {verdict}"
+def fuzz(kind: str, count: int, seed: int, watched: WatchedReader) -> FuzzTally:
+    """Read ``count`` damaged files of a kind, after checking that undamaged ones are accepted."""
+    tally = FuzzTally()
+    seeds = mutations.seeds(kind)
+    for data in seeds:
+        result = watched.read(kind, data)
+        assert result.outcome == "accepted", f"a seed of {kind} is not accepted: {result}"
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -69,27 +64,27 @@ def fuzz(kind: str, count: int, seed: int, watched: Watched) -> Tally:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(which=st.sampled_from(range(len(known))), what=mutations.edits())
-    def read(which: int, what: list[mutations.Edit]) -> None:
-        data = mutations.mutated(kind, known[which], what)
+    @given(index=st.sampled_from(range(len(seeds))), edits=mutations.edits())
+    def read(index: int, edits: list[mutations.Edit]) -> None:
+        data = mutations.apply_edits(kind, seeds[index], edits)
         tally.add(watched.read(kind, data), data)
 
     read()
     return tally
 
 
-def share(kind: str, mutations_in_all: int) -> int:
+def mutation_count(kind: str, total: int) -> int:
     """How many of all mutations are of a kind."""
-    return round(mutations_in_all * WEIGHTS.get(kind, _REST) / 100)
+    return round(total * WEIGHTS.get(kind, _REST) / 100)
 
 
-def as_row(kind: str, tally: Tally) -> str:
-    """A line of the table."""
+def format_row(kind: str, tally: FuzzTally) -> str:
+    """A row of the table."""
     n = tally.outcomes.total()
     accepted = sum(v for k, v in tally.outcomes.items() if k.startswith("accepted"))
     refused = ", ".join(
-        f"{name.removeprefix('refused: ').removeprefix('refused, ')} {many}"
-        for name, many in tally.outcomes.most_common()
+        f"{name.removeprefix('refused: ').removeprefix('refused, ')} {count}"
+        for name, count in tally.outcomes.most_common()
         if not name.startswith("accepted") and name != "BUG"
     )
     bugs = tally.outcomes["BUG"]
@@ -98,27 +93,27 @@ def as_row(kind: str, tally: Tally) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="folder for files that found a bug")
-    asked = parser.parse_args()
-    print(f"{asked.mutations} mutations, seed {asked.seed}\n")
+    arguments = parser.parse_args()
+    print(f"{arguments.mutations} mutations, seed {arguments.seed}\n")
     print("| kind | n | accepted | refused | bugs | slowest, s | peak, MiB |")
     print("|---|---|---|---|---|---|---|")
-    found = 0
+    bugs = 0
     for kind in READERS:
-        with Watched() as watched:
-            tally = fuzz(kind, share(kind, asked.mutations), asked.seed, watched)
-        print(as_row(kind, tally), flush=True)
+        with WatchedReader() as watched:
+            tally = fuzz(kind, mutation_count(kind, arguments.mutations), arguments.seed, watched)
+        print(format_row(kind, tally), flush=True)
         for number, (bug, data) in enumerate(tally.bugs.items()):
-            found += 1
+            bugs += 1
             print(f"{kind}: {bug}", file=sys.stderr)
-            if asked.keep:
-                asked.keep.mkdir(parents=True, exist_ok=True)
-                (asked.keep / f"{kind.replace(' ', '-')}-{number}").write_bytes(data)
-    sys.exit(1 if found else 0)
+            if arguments.keep:
+                arguments.keep.mkdir(parents=True, exist_ok=True)
+                (arguments.keep / f"{kind.replace(' ', '-')}-{number}").write_bytes(data)
+    sys.exit(1 if bugs else 0)
 
 
 if __name__ == "__main__":

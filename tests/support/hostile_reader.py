@@ -1,7 +1,7 @@
-"""Reads damaged files in a process of its own, under watch: what it says, its time and memory.
+"""Reads damaged files in a child process, and watches its answers, time and memory.
 
-As a script it is the process that reads; `Watched` is the one that watches. Only the errors that a
-reader promises count as an answer: anything else is named as what it is.
+As a script it is the child; `WatchedReader` is the parent. Only the errors that a reader documents
+count as refusals; any other is a bug.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LIMIT_SECONDS = 5.0
-"""Of the processor, readers and decoders together: a busy machine is no hang."""
+"""CPU time of reader and decoders together, so that a busy machine is not a hang."""
 LIMIT_MIB = 1024
-_STOPPED_SECONDS = 60.0  # on the clock; then it is ended, it may have hung for ever
+_KILL_SECONDS = 60.0  # on the clock
 
 
-class Verdict(NamedTuple):
-    """What became of one file.
+class ReadResult(NamedTuple):
+    """The result of reading one file.
 
-    ``bug`` is empty where all is well; ``outcome`` is then "accepted" or why it was refused.
+    ``outcome`` is "accepted" or why the file was refused; ``bug`` describes any other result.
     """
 
     outcome: str
@@ -34,49 +34,49 @@ class Verdict(NamedTuple):
     bug: str = ""
 
 
-class Watched:
-    """The process that reads; a context manager."""
+class WatchedReader:
+    """The reading process, as a context manager."""
 
-    def __enter__(self) -> "Watched":
+    def __enter__(self) -> "WatchedReader":
         self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self._stop()
 
-    def read(self, kind: str, data: bytes) -> Verdict:
-        """Let it read one file."""
+    def read(self, kind: str, data: bytes) -> ReadResult:
+        """Have it read one file."""
         pipe = self._process.stdin
         assert pipe is not None and self._process.stdout is not None
-        started, used = time.perf_counter(), self._processor_seconds()
-        clock = _alarm(_STOPPED_SECONDS, self._process)
+        started, cpu_before = time.perf_counter(), self._cpu_seconds()
+        timer = _start_timer(_KILL_SECONDS, self._process)
         try:
             pipe.write(json.dumps([kind, len(data)]).encode() + b"\n" + data)
             pipe.flush()
             answer = self._process.stdout.readline()
         except BrokenPipeError:
             answer = b""
-        clock.cancel()
+        timer.cancel()
         if not answer:
             seconds = time.perf_counter() - started
             code = self._process.wait()
-            self._end()
+            self._stop()
             self._start()
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            what = "hang" if seconds >= _STOPPED_SECONDS else "crash"
-            return Verdict("", seconds, 0, f"{what}: {how}")
+            cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            kind = "hang" if seconds >= _KILL_SECONDS else "crash"
+            return ReadResult("", seconds, 0, f"{kind}: {cause}")
         outcome, bug = json.loads(answer)
-        seconds = self._processor_seconds() - used
+        seconds = self._cpu_seconds() - cpu_before
         mib = self.peak_mib()
         if not bug and seconds > LIMIT_SECONDS:
             bug = f"slow: {seconds:.1f} s ({outcome})"
         if not bug and mib > LIMIT_MIB:
             bug = f"memory: {mib:.0f} MiB ({outcome})"
-        return Verdict(outcome, seconds, mib, bug)
+        return ReadResult(outcome, seconds, mib, bug)
 
-    def _processor_seconds(self) -> float:
-        """Of it, of its decoders, and of those that have ended."""
-        ticks = sum(_ticks(one) for one in self._pids())
+    def _cpu_seconds(self) -> float:
+        """CPU time of the process and its decoders, also of those that have exited."""
+        ticks = sum(map(_cpu_ticks, self._pids()))
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def _pids(self) -> list[str]:
@@ -84,15 +84,15 @@ class Watched:
         return [str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def peak_mib(self) -> float:
-        """Most resident memory so far, of it and of its decoders together."""
-        return sum(map(_peak, self._pids())) / 1024
+        """Peak resident memory so far, of the process and its decoders together."""
+        return sum(map(_peak_kib, self._pids())) / 1024
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             with contextlib.suppress(BrokenPipeError):
@@ -104,16 +104,16 @@ class Watched:
             self._process.wait()
 
 
-def _alarm(seconds: float, process: subprocess.Popen[bytes]) -> Any:
+def _start_timer(seconds: float, process: subprocess.Popen[bytes]) -> Any:
     import threading  # noqa: PLC0415
 
-    clock = threading.Timer(seconds, process.kill)
-    clock.daemon = True
-    clock.start()
-    return clock
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
-def _ticks(pid: str) -> int:
+def _cpu_ticks(pid: str) -> int:
     """utime, stime, and those of waited-for children."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -122,17 +122,17 @@ def _ticks(pid: str) -> int:
     return sum(map(int, fields[11:15]))
 
 
-def _peak(pid: str) -> int:
-    """VmHWM in KiB; 0 of a process that is gone."""
+def _peak_kib(pid: str) -> int:
+    """VmHWM in KiB; 0 for a process that has exited."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(found[0]) if found else 0
+    values = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(values[0]) if values else 0
 
 
-# --- the process that reads
+# --- the child process
 
 
 def _image(data: bytes, _: Path) -> str:
@@ -142,14 +142,14 @@ def _image(data: bytes, _: Path) -> str:
     from rag.pacs.inbox import study_uid_of  # noqa: PLC0415
     from rag.screening.header import screen_header  # noqa: PLC0415
 
-    with contextlib.suppress(PacsError):  # as a receiver looks at it, before it writes
+    with contextlib.suppress(PacsError):  # what a receiver reads before it stores a file
         study_uid_of(data)
     try:
         screen_header(read_image_info(data))
         image = read_image(data)
     except ImageReadError as error:
-        if "not foreseen" in str(error):  # the net below all readers: no crash, but no answer
-            return f"refused, by the last net: {str(error).split('(')[1].split(')')[0]}"
+        if "not foreseen" in str(error):  # the catch-all: no reader handles this exception
+            return f"refused, by the catch-all: {str(error).split('(')[1].split(')')[0]}"
         return f"refused: {error.reason.value}"
     assert image.pixels.dtype.name == "float32"
     assert 0 <= image.pixels.min() <= image.pixels.max() <= 1
@@ -167,7 +167,7 @@ def _batch_list(suffix: str) -> Callable[[bytes, Path], str]:
         try:
             images = list_images(path).images
         except UsageError as error:
-            str(error).encode()  # can be shown
+            str(error).encode()  # can be printed
             return "refused: a line or the file is wrong, and named"
         studies, _ = group_images(images)
         assert sum(1 + len(s.other_views) + len(s.unused) for s in studies) == len(images)
@@ -187,7 +187,7 @@ def _reports(suffix: str) -> Callable[[bytes, Path], str]:
             corpus = read_collection(path)
         except CorpusError:
             return "refused: nothing can be read"
-        for record in corpus.records:  # it will be written to the store and to the screen
+        for record in corpus.records:  # can be stored and printed
             record.text.encode()
         for problem in corpus.problems:
             str(problem).encode()
@@ -245,7 +245,7 @@ READERS: dict[str, Callable[[bytes, Path], str]] = {
 def _read(kind: str, data: bytes, folder: Path) -> tuple[str, str]:
     try:
         return READERS[kind](data, folder), ""
-    except Exception as error:  # noqa: BLE001 - what no reader may let out
+    except Exception as error:  # noqa: BLE001 - a bug: an undocumented exception
         import traceback  # noqa: PLC0415
 
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -255,12 +255,12 @@ def _read(kind: str, data: bytes, folder: Path) -> tuple[str, str]:
 
 
 def serve() -> None:
-    """Read files from stdin until it ends."""
+    """Read files from stdin until it closes."""
     with tempfile.TemporaryDirectory() as name:
         while line := sys.stdin.buffer.readline():
             kind, length = json.loads(line)
-            verdict = _read(kind, sys.stdin.buffer.read(length), Path(name))
-            sys.stdout.buffer.write(json.dumps(verdict).encode() + b"\n")
+            result = _read(kind, sys.stdin.buffer.read(length), Path(name))
+            sys.stdout.buffer.write(json.dumps(result).encode() + b"\n")
             sys.stdout.buffer.flush()
 
 

@@ -1,8 +1,8 @@
 """Damaged files for `tests/fuzz.py`: seeds that our readers accept, and edits of them.
 
-The edits are data that Hypothesis draws, so that a run is its seed again and a failure shrinks to
-few edits. They aim at places that matter: element headers, chunk starts, separators. Edited PNG
-chunks get their checksum again, else hardly one would get past the first check.
+Hypothesis draws the edits as data, so that a seed reproduces a run and a failure shrinks to few
+edits. They aim at element headers, chunk starts and separators. Edited PNG chunks get new
+checksums, or hardly any would pass the first check.
 """
 
 import io
@@ -38,7 +38,7 @@ from support.dicom_files import (
 )
 
 Edit = tuple[str, int, int, int]
-"""What is done, where, how much, and which value: meanings are `_EDITS`'."""
+"""Name of an edit in `_EDITS`, position, amount and value."""
 
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _TOKENS = (
@@ -58,65 +58,66 @@ def edits() -> st.SearchStrategy[list[Edit]]:
     )
 
 
-def mutated(kind: str, seed: bytes, what: list[Edit]) -> bytes:
+def apply_edits(kind: str, seed: bytes, edits: list[Edit]) -> bytes:
     """A seed with edits."""
     data = bytearray(seed)
-    marks = list(_landmarks(kind, seed)) or [0]
-    for name, where, amount, value in what:
+    landmarks = list(_landmarks(kind, seed)) or [0]
+    for name, where, amount, value in edits:
         if data:
-            # three of four at a landmark or shortly after it
-            at = marks[where % len(marks)] + (amount & 7) if where & 3 else where * len(data) >> 16
-            _EDITS[name](data, min(at, len(data) - 1), amount, value)
+            position = where * len(data) >> 16
+            if where & 3:  # three of four edits are at a landmark or shortly after it
+                position = landmarks[where % len(landmarks)] + (amount & 7)
+            _EDITS[name](data, min(position, len(data) - 1), amount, value)
     del data[4 << 20 :]
-    return _with_checksums(bytes(data)) if kind == "PNG" else bytes(data)
+    return _fix_checksums(bytes(data)) if kind == "PNG" else bytes(data)
 
 
-def _flip(data: bytearray, at: int, _: int, value: int) -> None:
-    data[at] ^= 1 << (value & 7)
+def _flip(data: bytearray, position: int, _: int, value: int) -> None:
+    data[position] ^= 1 << (value & 7)
 
 
-def _byte(data: bytearray, at: int, _: int, value: int) -> None:
-    data[at] = value & 0xFF
+def _byte(data: bytearray, position: int, _: int, value: int) -> None:
+    data[position] = value & 0xFF
 
 
-def _number(data: bytearray, at: int, amount: int, value: int) -> None:
+def _number(data: bytearray, position: int, amount: int, value: int) -> None:
     """An extreme number of one, two or four bytes in either order."""
     size = (1, 2, 4)[amount % 3]
     number = _NUMBERS[value % len(_NUMBERS)] & ((1 << 8 * size) - 1)
-    data[at : at + size] = number.to_bytes(size, "big" if value & 0x100 else "little")
+    data[position : position + size] = number.to_bytes(size, "big" if value & 0x100 else "little")
 
 
-def _cut(data: bytearray, at: int, amount: int, _: int) -> None:
-    del data[at : at + 1 + amount % 300]
+def _cut(data: bytearray, position: int, amount: int, _: int) -> None:
+    del data[position : position + 1 + amount % 300]
 
 
-def _repeat(data: bytearray, at: int, amount: int, value: int) -> None:
-    part = bytes(data[at : at + 1 + amount % 300])
-    data[at:at] = part * (1 << value % 12)
+def _repeat(data: bytearray, position: int, amount: int, value: int) -> None:
+    part = bytes(data[position : position + 1 + amount % 300])
+    data[position:position] = part * (1 << value % 12)
 
 
-def _noise(data: bytearray, at: int, amount: int, value: int) -> None:
-    data[at:at] = random.Random(value).randbytes(1 + amount % 64)  # noqa: S311
+def _noise(data: bytearray, position: int, amount: int, value: int) -> None:
+    data[position:position] = random.Random(value).randbytes(1 + amount % 64)  # noqa: S311
 
 
-def _overwrite(data: bytearray, at: int, amount: int, value: int) -> None:
+def _overwrite(data: bytearray, position: int, amount: int, value: int) -> None:
     part = random.Random(value).randbytes(1 + amount % 64)  # noqa: S311
-    data[at : at + len(part)] = part
+    data[position : position + len(part)] = part
 
 
-def _truncate(data: bytearray, at: int, _: int, __: int) -> None:
-    del data[at + 1 :]
+def _truncate(data: bytearray, position: int, _: int, __: int) -> None:
+    del data[position + 1 :]
 
 
-def _move(data: bytearray, at: int, amount: int, value: int) -> None:
+def _move(data: bytearray, position: int, amount: int, value: int) -> None:
     size, to = 1 + amount % 300, value * len(data) >> 16
-    part = bytes(data[at : at + size])
+    part = bytes(data[position : position + size])
     data[to : to + size] = part
 
 
-def _token(data: bytearray, at: int, amount: int, value: int) -> None:
+def _token(data: bytearray, position: int, amount: int, value: int) -> None:
     token = _TOKENS[value % len(_TOKENS)]
-    data[at : at + (amount % 16 if amount & 0x100 else 0)] = token
+    data[position : position + (amount % 16 if amount & 0x100 else 0)] = token
 
 
 _EDITS: dict[str, Callable[[bytearray, int, int, int], None]] = {
@@ -132,37 +133,37 @@ _EDITS: dict[str, Callable[[bytearray, int, int, int], None]] = {
     "token": _token,
 }
 
-_MARKS = {
+_LANDMARKS = {
     "DICOM": re.compile(
         rb"[\x02\x08\x18\x20\x28\x40\x88\x54]\x00.\x00|\xe0\x7f\x10|\xfe\xff|\xff.", re.S
     ),
     "PNG": re.compile(rb"....(?:IHDR|PLTE|IDAT|IEND|tRNS|acTL|iCCP|zTXt)", re.S),
     "JPEG": re.compile(rb"\xff[\xc0-\xfe]"),
 }
-_TEXT_MARKS = re.compile(rb"[,;:{}\[\]\"\n<>]")
+_TEXT_LANDMARKS = re.compile(rb"[,;:{}\[\]\"\n<>]")
 
 
 def _landmarks(kind: str, seed: bytes) -> Iterator[int]:
-    """Where to aim; signatures are left alone here, they are hit at random often enough."""
+    """Positions to edit, without the signature, which random positions hit often enough."""
     first = {"DICOM": 132, "PNG": 8, "JPEG": 2}.get(kind, 0)
-    return (match.start() for match in _MARKS.get(kind, _TEXT_MARKS).finditer(seed, first))
+    return (match.start() for match in _LANDMARKS.get(kind, _TEXT_LANDMARKS).finditer(seed, first))
 
 
-def _with_checksums(data: bytes) -> bytes:
-    """The chunks of a PNG, as far as they can be followed, with their checksums right."""
-    out, at = [data[:8]], 8
-    while at + 12 <= len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
-        if at + 12 + size > len(data):
+def _fix_checksums(data: bytes) -> bytes:
+    """A PNG with correct checksums, up to the first chunk that is cut."""
+    out, position = [data[:8]], 8
+    while position + 12 <= len(data):
+        size = int.from_bytes(data[position : position + 4], "big")
+        if position + 12 + size > len(data):
             break
-        body = data[at + 4 : at + 8 + size]
-        out.append(data[at : at + 4] + body + struct.pack(">I", zlib.crc32(body)))
-        at += 12 + size
-    return b"".join([*out, data[at:]])
+        body = data[position + 4 : position + 8 + size]
+        out.append(data[position : position + 4] + body + struct.pack(">I", zlib.crc32(body)))
+        position += 12 + size
+    return b"".join([*out, data[position:]])
 
 
 def seeds(kind: str) -> list[bytes]:
-    """Files that are accepted as they are."""
+    """Undamaged files, which are accepted."""
     return _SEEDS[kind]()
 
 
@@ -194,7 +195,7 @@ def _dicom() -> list[bytes]:
     ]
 
 
-def _encoded(image: Image.Image, form: str, **options: object) -> bytes:
+def _encode(image: Image.Image, form: str, **options: object) -> bytes:
     out = io.BytesIO()
     image.save(out, form, **options)  # type: ignore[arg-type]
     return out.getvalue()
@@ -204,9 +205,9 @@ def _png() -> list[bytes]:
     grey = Image.fromarray(ramp(8, rows=40, columns=50))
     modes = ("L", "RGB", "RGBA", "LA", "P", "1")
     return [
-        *(_encoded(grey.convert(mode), "PNG") for mode in modes),
-        _encoded(Image.fromarray(ramp(16, rows=40, columns=50)), "PNG"),
-        _encoded(grey, "PNG", save_all=True, append_images=[grey.rotate(90)]),
+        *(_encode(grey.convert(mode), "PNG") for mode in modes),
+        _encode(Image.fromarray(ramp(16, rows=40, columns=50)), "PNG"),
+        _encode(grey, "PNG", save_all=True, append_images=[grey.rotate(90)]),
     ]
 
 
@@ -215,10 +216,10 @@ def _jpeg() -> list[bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation
     return [
-        _encoded(grey, "JPEG"),
-        _encoded(grey.convert("RGB"), "JPEG", progressive=True),
-        _encoded(grey.convert("CMYK"), "JPEG"),
-        _encoded(grey, "JPEG", exif=exif, restart_marker_rows=1),
+        _encode(grey, "JPEG"),
+        _encode(grey.convert("RGB"), "JPEG", progressive=True),
+        _encode(grey.convert("CMYK"), "JPEG"),
+        _encode(grey, "JPEG", exif=exif, restart_marker_rows=1),
     ]
 
 
@@ -247,7 +248,7 @@ def _table(rows: list[dict[str, object]]) -> bytes:
     return "\n".join([",".join(rows[0]), *map(",".join, quoted), ""]).encode()
 
 
-_MARKED: list[dict[str, object]] = [
+_ANNOTATIONS: list[dict[str, object]] = [
     {"image": "a.png", "kind": "box", "x": 0.1, "y": 0.2, "width": 0.3, "height": 0.4},
     {"image": "a.png", "kind": "fixation", "x": 0.5, "y": 0.5, "seconds": 0.2},
     {"image": "b.png", "kind": "box", "x": 0, "y": 0, "width": 1, "height": 1},
@@ -264,7 +265,7 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     ],
     "reports CSV": lambda: [_table(_REPORTS)],
     "reports JSONL": lambda: [_lines(_REPORTS)],
-    "marks JSONL": lambda: [_lines(_MARKED)],
+    "marks JSONL": lambda: [_lines(_ANNOTATIONS)],
     "Open-I XML": lambda: [
         b'<eCitation><uId id="CXR1"/><MedlineCitation><Article><Abstract>'
         b'<AbstractText Label="FINDINGS">Heart &amp; lungs.</AbstractText>'
