@@ -134,12 +134,14 @@ def write_graph(folder: Path) -> Path:
     graph = _Graph(_external_tensors(folder / WEIGHTS), transform.size)
     images = mid = graph.module(tower.stem, "image_tower.stem", PIXELS)
     for index, block in enumerate(tower.blocks):
-        if index == tower.mid_blocks:
+        if index == tower.mid_block_count:
             mid, mid_side = images, graph.side
         images = graph.module(block, f"image_tower.blocks.{index}", images)
     deep = graph.module(tower.head, "image_tower.head", images)
     graph.node("ReduceMean", [deep], to=FEATURES, axes=[2, 3], keepdims=0)
-    _add_projection(graph)
+    projected = graph.node("Gemm", [FEATURES, graph.weight("image_projection.weight")], transB=1)
+    centred = graph.node("Sub", [projected, graph.weight("image_centre.mean")])
+    graph.node("LpNormalization", [centred], to=VECTORS, axis=1, p=2)
     if model.finding_maps is not None:
         graph.side = mid_side
         _add_finding_maps(graph, model.finding_maps, mid, deep)
@@ -147,13 +149,6 @@ def write_graph(folder: Path) -> Path:
     shape = (1, transform.channels, transform.size, transform.size)
     path.write_bytes(_serialize(graph, model, shape=shape))
     return path
-
-
-def _add_projection(graph: _Graph) -> None:
-    weight = graph.weight("image_projection.weight")
-    projected = graph.node("Gemm", [FEATURES, weight], transB=1)
-    centred = graph.node("Sub", [projected, graph.weight("image_centre.mean")])
-    graph.node("LpNormalization", [centred], to=VECTORS, axis=1, p=2)
 
 
 def _add_finding_maps(graph: _Graph, maps: FindingMaps, mid: str, deep: str) -> None:

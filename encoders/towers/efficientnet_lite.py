@@ -70,8 +70,8 @@ class EfficientNetLite(nn.Module):
         self.variant, self.width = variant, 1280
         shapes = _block_shapes(variant)
         # blocks before the last downsampling: they give the finer grid
-        self.mid_blocks = max(i for i, (_, stride, *_) in enumerate(shapes) if stride == 2)
-        self.mid_width = shapes[self.mid_blocks][3]
+        self.mid_block_count = max(i for i, (_, stride, *_) in enumerate(shapes) if stride == 2)
+        self.mid_width = shapes[self.mid_block_count][3]
         rates = [drop_path * index / len(shapes) for index in range(len(shapes))]
         self.stem = nn.Sequential(*_conv_unit(3, 32, kernel=3, stride=2))
         self.blocks = nn.Sequential(
@@ -102,8 +102,8 @@ class EfficientNetLite(nn.Module):
 
         `forward` averages the second.
         """
-        mid = self.blocks[: self.mid_blocks](self.stem(pixels))
-        return mid, self.head(self.blocks[self.mid_blocks :](mid))
+        mid = self.blocks[: self.mid_block_count](self.stem(pixels))
+        return mid, self.head(self.blocks[self.mid_block_count :](mid))
 
 
 class Bottleneck(nn.Module):

@@ -126,7 +126,7 @@ class RunFolder:
             figure.savefig(self.path / CURVES, metadata={"Date": None})
 
     def _metric_rows(self) -> list[list[str]]:
-        """Complete rows; a killed run may have left half a one."""
+        """Complete rows only: a killed run may leave half a row."""
         path = self.path / METRICS
         if not path.exists():
             return []

@@ -7,10 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from accelerate import (  # type: ignore[import-untyped]
-    Accelerator,
-    DistributedDataParallelKwargs,
-)
+from accelerate import Accelerator, DistributedDataParallelKwargs  # type: ignore[import-untyped]
 from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel

@@ -60,12 +60,7 @@ def study_source(source: StudySource | None, *, data: Path | None = None) -> Stu
 
 
 def load_dataset(source: StudySource, *, experts: bool = True) -> Dataset:
-    """Read studies and, if ``experts``, their annotation.
-
-    Raises:
-        TrainingDataError: a file is missing, a row cannot be used, a patient is in two splits, or
-            no annotation matches a training image; the message names the row and the cure.
-    """
+    """Read studies and, if ``experts``, their annotation."""
     match source:
         case Openi():
             studies = read_openi(source.path)
@@ -139,11 +134,7 @@ def _find_image(by_name: Mapping[str, list[Path]], annotation: ImageAnnotation) 
 
 
 def read_openi(folder: Path) -> list[TrainingStudy]:
-    """All studies of the folder; each counts as its own patient.
-
-    Raises:
-        TrainingDataError: the table is missing or a line cannot be used; the message names it.
-    """
+    """All studies of the folder; each counts as its own patient."""
     table = folder / "studies.jsonl"
     if not table.is_file():
         raise TrainingDataError(

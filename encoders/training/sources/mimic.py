@@ -37,11 +37,7 @@ class _StudyImages:
 
 
 def read_mimic(settings: Mimic) -> list[TrainingStudy]:
-    """Studies with their images (PA before AP), findings and impression, and CheXpert's labels.
-
-    Raises:
-        TrainingDataError: a table or the reports are missing, or a row cannot be used.
-    """
+    """Studies with their images (PA before AP), findings and impression, and CheXpert's labels."""
     tables = settings.tables or settings.path
     reports = _report_root(settings.reports)
     labels = _read_labels(tables)

@@ -98,9 +98,6 @@ def read_nih_expert(
     """Images with drawings as training studies and expert images, and all images with labels.
 
     Held-back patients are only in the third list.
-
-    Raises:
-        TrainingDataError: a table is missing or a line cannot be used; the message names it.
     """
     labelled: dict[str, LabelledExample] = {}
     studies, experts = [], []

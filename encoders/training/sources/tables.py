@@ -79,11 +79,7 @@ class TableRow:
 
 
 def read_rows(path: Path, *, required: Sequence[str] = ()) -> Iterator[TableRow]:
-    """Rows of a table (`encoders.tabular`) that has the required columns.
-
-    Raises:
-        TrainingDataError: the file cannot be read, a column is missing, or a row is broken.
-    """
+    """Rows of a table (`encoders.tabular`) that has the required columns."""
     if not is_table(path):
         raise TrainingDataError(f"{path} is not a table; give a .csv or .jsonl file")
     try:
@@ -101,12 +97,7 @@ def read_rows(path: Path, *, required: Sequence[str] = ()) -> Iterator[TableRow]
 
 
 def read_study_table(settings: StudyTable) -> list[TrainingStudy]:
-    """Studies of a CSV or JSONL file with one image per row.
-
-    Raises:
-        TrainingDataError: the table cannot be read, or a row is unusable or contradicts an earlier
-            row of its study; the message names it.
-    """
+    """Studies of a CSV or JSONL file with one image per row."""
     folder = settings.path.parent
     studies: dict[str, TrainingStudy] = {}
     first_row: dict[str, str] = {}
@@ -193,11 +184,7 @@ def _merge(study: TrainingStudy, new: TrainingStudy, row: TableRow, first: str) 
 
 
 def read_annotation_table(settings: AnnotationTable) -> list[ImageAnnotation]:
-    """Annotations of a table with one mark per row; all boxes of an image are one annotation.
-
-    Raises:
-        TrainingDataError: the table cannot be read, or a row is not a mark; the message names it.
-    """
+    """Annotations of a table with one mark per row; all boxes of an image are one annotation."""
     marks_of: dict[tuple[str, str], list[Numbers]] = {}
     first_row: dict[tuple[str, str], str] = {}
     for row in read_rows(settings.path, required=("image", "kind")):
