@@ -5,7 +5,6 @@ import gc
 import itertools
 import json
 import threading
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -44,9 +43,6 @@ def collect_garbage() -> Iterator[None]:
 def url(room: Room) -> Iterator[str]:
     with open_room(room, requests_per_minute=100_000) as url:
         yield url
-    with warnings.catch_warnings():  # resources that the server leaves open
-        warnings.simplefilter("ignore")
-        gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """The worklist: drafting ahead, its order, signatures and priors."""
 
-import gc
 import shutil
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +9,12 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Page, expect
 from pydicom import dcmread
-from support.gradio_warnings import GRADIO_WARNINGS
-from support.page_driver import MINUTE, chromium, wait_for_image
+from support.gradio_warnings import GRADIO_WARNINGS, collect_quietly
+from support.page_driver import MINUTE, chromium, serious_violations, wait_for_image
 from support.rejections import note
 from support.small_room import Room, open_room
 
@@ -398,13 +395,6 @@ def test_the_reader_sees_why_another_patients_prior_is_refused(
     assert "NUMBER" not in room.audit.path.read_text()
 
 
-def collect_quietly() -> None:
-    """Collect what Gradio leaves open, without warnings in another module's test."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        gc.collect()
-
-
 @pytest.fixture
 def page(room: Room, folder: Path) -> Iterator[Page]:
     """The page with a worklist of the folder, drafting in the background."""
@@ -419,13 +409,6 @@ def page(room: Room, folder: Path) -> Iterator[Page]:
         worklist.start()
         yield page
         worklist.close()
-    collect_quietly()
-
-
-def serious_violations(page: Page) -> list[str]:
-    """Serious accessibility violations found by axe."""
-    violations = Axe().run(page).response["violations"]
-    return [found["id"] for found in violations if found["impact"] in ("serious", "critical")]
 
 
 def pane_values(page: Page, name: str) -> list[float]:

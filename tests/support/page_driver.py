@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 MINUTE = 60_000
@@ -53,6 +54,15 @@ def draft(page: Page) -> None:
 def upload_and_draft(page: Page, *images: Path) -> None:
     upload(page, *images)
     draft(page)
+
+
+def serious_violations(page: Page) -> list[str]:
+    """Serious accessibility violations found by axe, each with the elements concerned."""
+    return [
+        f"{found['id']}: {found['help']}: {[node['html'][:120] for node in found['nodes']][:3]}"
+        for found in Axe().run(page).response["violations"]
+        if found["impact"] in ("serious", "critical")
+    ]
 
 
 def outside_requests(page: Page, url: str) -> Sequence[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from support import fake_choosing_llm
 from support.fake_choosing_llm import ChoosingLlm
 from support.fake_encoder import FakeEncoder
+from support.gradio_warnings import collect_quietly
 from support.small_corpus import small_corpus
 
 from encoders.base import CxrImage, ImageTextEncoder
@@ -112,3 +113,5 @@ def open_room(room: Room, *, worklist: Worklist | None = None, **page: object) -
         server = build_app(room.controller, settings, worklist)
         with run_server(server, host="127.0.0.1", port=0) as address:
             yield address
+    del server
+    collect_quietly()
