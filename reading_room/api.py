@@ -31,8 +31,8 @@ from rag.settings import PageSettings
 from rag.study import NO_REGION, ReaderRegion, RegionError, Study, drop_rejected
 from reading_room import strings
 from reading_room.controller import MAX_INDICATION, Controller
+from reading_room.image_opener import MAX_IMAGES
 from reading_room.layout import DRAFT_QUEUE, image_field
-from reading_room.opening import MAX_IMAGES
 
 _MAX_PENDING = 16
 """Requests being drafted or waiting; more are refused."""

@@ -25,8 +25,8 @@ from rag.study import NO_REGION, ReaderRegion, Study
 from reading_room import strings
 from reading_room.draft_panel import export_content
 from reading_room.file_store import FileStore
+from reading_room.image_opener import MAX_IMAGES, ImageOpener
 from reading_room.listed_study import ListedStudy, StudyState
-from reading_room.opening import MAX_IMAGES, ImageOpener
 from reading_room.session import ActionError, Session, act
 
 MAX_INDICATION = 500

@@ -141,7 +141,7 @@ class Middleware:
         is_change = scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if is_change and headers.get("sec-fetch-site", "same-origin") == "cross-site":
             raise HTTPException(403, "Requests from other web sites are refused.")
-        # after too many wrong passwords a right one is refused too; who has signed in stays so
+        # too many wrong passwords block correct ones too; readers who are signed in stay so
         blocked = not self._wrong_passwords.allows(address, count=False)
         reader = self._login.reader_of(headers, address=peer, verified_only=blocked)
         if reader is None:

@@ -26,9 +26,9 @@ from reading_room import strings
 from reading_room.api import add_draft_route
 from reading_room.controller import Controller
 from reading_room.file_store import FileStore
+from reading_room.image_opener import MAX_IMAGES
 from reading_room.login import Login
 from reading_room.middleware import Middleware
-from reading_room.opening import MAX_IMAGES
 
 _STATIC = Path(__file__).parent / "static"
 _READINESS_TTL_S = 2.0

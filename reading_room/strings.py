@@ -42,7 +42,7 @@ FRONTAL, LATERAL, IMAGE = "Frontal", "Lateral", "Image"
 IMAGE_LABEL = "{}. Drag to set the window, wheel to zoom; press ? for all keys."
 DRAFTED_FROM = "drafted from this image"
 TOO_MANY_IMAGES = "At most {} images of one study can be opened at a time; you chose {}."
-AT_DETECTOR = "mm at the detector; smaller in the patient"
+AT_DETECTOR = "mm at detector; smaller in patient"
 GAZE_FILE = "Fixations as a CSV file"
 NO_SPACING = "no pixel spacing: lengths are in pixels"
 TOOLS = {
@@ -125,7 +125,7 @@ DRAFT_WORDS = {
     "edit": "Edit",
     "save": "Save",
     "cancel": "Cancel",
-    "redraft": "Draft again? {} accepted, edited or added sentences will be discarded.",
+    "redraft": "Draft again? Accepted, edited and added sentences ({}) will be discarded.",
 }
 ADD_HINT = "Add a sentence, or choose a normal phrase"
 ADD_TO = "Add a sentence to the"
@@ -175,9 +175,9 @@ PRIOR, PRIOR_OF = "Prior", "Prior of {}"
 ADD_PRIOR = "Compare with an earlier study of this patient"
 PRIOR_FILES = "Images, and the report as DICOM SR or text"
 PRIOR_TEXT = "Or paste the report"
-PRIOR_DATE = "Date, if not in a header: 2026-03-01"
+PRIOR_DATE = "Date, if not in a header (YYYY-MM-DD)"
 USE_PRIOR, DROP_PRIOR = "Compare", "Remove the prior"
-DAYS_BEFORE = "{} days earlier"
+DAYS_EARLIER = "{} days earlier"
 CHANGE_COLUMNS = ("Finding", "Prior report", "Then", "Now", "Change")
 CHANGE_HINT = (
     "Then, Now: probability in the prior image and in this one. "
@@ -289,7 +289,7 @@ PHRASES = {
         "No acute cardiopulmonary abnormality.",
         "Normal chest X-ray.",
         "Clinical correlation is recommended.",
-        "A lateral view would help.",
+        "A lateral view is recommended.",
     ),
 }
 """Suggestions for an added sentence."""

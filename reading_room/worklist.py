@@ -27,8 +27,8 @@ from rag.pipeline import ReportPipeline
 from rag.review.audit import AuditLog
 from rag.review.reviewed_report import ReviewedReport
 from reading_room import strings
+from reading_room.image_opener import MAX_IMAGES, validate_prior
 from reading_room.listed_study import FileStamp, ListedStudy, StudyState
-from reading_room.opening import MAX_IMAGES, validate_prior
 from reading_room.session import Session
 from reading_room.templating import render
 

@@ -456,6 +456,7 @@ def test_pointing_at_a_sentence_outlines_its_finding(
     stated.hover()
     expect(contour).to_have_count(1)
     expect(page.locator(".corner-finding")).to_contain_text("Effusion: experimental")
+    expect(page.locator(".corner-finding")).to_have_css("white-space", "pre-line")  # one per line
     pane, box = page.locator(".pane").bounding_box(), contour.bounding_box()
     assert pane
     assert box

@@ -332,8 +332,8 @@ def test_using_a_sentence_of_a_report_found_by_region_makes_it_evidence(
     )
     assert ids(used.prediction.hits)[-1] == added.record.report_id
     assert all(check.verdict is Verdict.SUPPORTED for check in used.check.sentences[-1:])
-    kept = json.loads(export(room, used, "json"))["evidence"]
-    assert added.record.report_id in {hit["report_id"] for hit in kept}
+    evidence = json.loads(export(room, used, "json"))["evidence"]
+    assert added.record.report_id in {hit["report_id"] for hit in evidence}
 
 
 def test_actions_need_an_image_and_an_unsigned_report(room: Room, drafted: Session) -> None:

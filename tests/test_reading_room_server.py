@@ -77,20 +77,20 @@ def test_every_response_has_the_security_headers(url: str) -> None:
 
 
 def test_guessed_addresses_return_no_file(url: str, room: Room) -> None:
-    kept = room.file_store.put(b"secret", reader="")
-    assert httpx.get(f"{url}image/{kept}").content == b"secret"
+    stored = room.file_store.put(b"secret", reader="")
+    assert httpx.get(f"{url}image/{stored}").content == b"secret"
     another = room.file_store.put(b"secret", reader="another")
     upload = room.file_store.folder / "uploads" / "0" / "image.dcm"
     for path in (
         f"image/{another}",
-        f"image/{kept[:-1]}0" if kept[-1] != "0" else f"image/{kept[:-1]}1",
+        f"image/{stored[:-1]}0" if stored[-1] != "0" else f"image/{stored[:-1]}1",
         f"export/{another}/report.txt",
         "image/..%2f..%2faudit%2faudit.jsonl",
         f"gradio_api/file={upload}",
         f"gradio_api/file={room.audit.path}",
         "gradio_api/file=/etc/passwd",
         f"gradio_api/file={Path(__file__)}",
-        f"gradio_api/file={room.file_store.find(kept, reader='')}",
+        f"gradio_api/file={room.file_store.find(stored, reader='')}",
         "gradio_api/file=http://192.0.2.1/x",
         "gradio_api/proxy=http://192.0.2.1/x",
         "monitoring",
@@ -290,9 +290,9 @@ def test_parallel_clients_each_get_their_own_draft(
 
 
 def test_only_uploaded_files_are_read(url: str, room: Room) -> None:
-    kept = room.file_store.put(b"secret", reader="another")
+    stored = room.file_store.put(b"secret", reader="another")
     paths = [f"{room.llm.url}/models", "file:///etc/passwd", "/etc/passwd", str(room.audit.path)]
-    paths.append(str(room.file_store.find(kept, reader="another")))
+    paths.append(str(room.file_store.find(stored, reader="another")))
     config = httpx.get(f"{url}config").json()
     draft = next(entry["id"] for entry in config["dependencies"] if entry["api_name"] == "draft")
     for number, (path, place) in enumerate(itertools.product(paths, ("images", "indication"))):

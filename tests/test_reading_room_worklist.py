@@ -30,9 +30,9 @@ from reading_room import strings
 from reading_room import worklist as worklists
 from reading_room.events import Events
 from reading_room.evidence_panel import prior_html
+from reading_room.image_opener import MAX_IMAGES
 from reading_room.image_panel import viewer_value
 from reading_room.listed_study import ListedStudy, StudyState
-from reading_room.opening import MAX_IMAGES
 from reading_room.session import ActionError, CurrentSession, Session
 from reading_room.worklist import Worklist
 
@@ -211,9 +211,9 @@ def test_a_study_is_signed_once_and_keeps_every_addendum(
     roe, poe = gr.Request(username="roe"), gr.Request(username="poe")
 
     def opened(reader: str) -> CurrentSession:
-        kept = worklist.saved_session(study.key, reader=reader)
-        session = room.controller.open_study(study, saved=kept, reader=reader)
-        if kept is None:
+        saved = worklist.saved_session(study.key, reader=reader)
+        session = room.controller.open_study(study, saved=saved, reader=reader)
+        if saved is None:
             for line in session.report.lines:
                 session = room.controller.act(session, {"op": "accept", "line": line.key})
         return CurrentSession(session)

@@ -190,21 +190,21 @@ class Viewer {
     const anchor = pane.screenPoint(event);
     let last = anchor;
     const linked = this.#linkedPanes(pane);
-    const move = (moved) => {
-      const point = pane.screenPoint(moved);
+    const move = (event) => {
+      const point = pane.screenPoint(event);
       const [dx, dy] = [point.x - last.x, point.y - last.y];
       last = point;
       if (tool === "pan") linked.forEach((other) => other.pan(dx, dy));
       else if (tool === "zoom") linked.forEach((other) => other.zoom(Math.exp(-dy / 200), anchor));
-      else if (tool === "measure") pane.measure(start, pane.imagePoint(moved));
-      else if (tool === "region") this.regionTool.drag(pane, start, pane.imagePoint(moved));
+      else if (tool === "measure") pane.measure(start, pane.imagePoint(event));
+      else if (tool === "region") this.regionTool.drag(pane, start, pane.imagePoint(event));
       else linked.forEach((other) => other.drag(dx, dy));
     };
     const dragging = new AbortController();
-    const end = (ended) => {
+    const end = (event) => {
       dragging.abort();
-      if (tool === "measure") pane.measure(start, pane.imagePoint(ended), true);
-      if (tool === "region") this.regionTool.drag(pane, start, pane.imagePoint(ended), true);
+      if (tool === "measure") pane.measure(start, pane.imagePoint(event), true);
+      if (tool === "region") this.regionTool.drag(pane, start, pane.imagePoint(event), true);
     };
     const { signal } = dragging;
     root.addEventListener("pointermove", move, { signal });
