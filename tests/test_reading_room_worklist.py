@@ -466,5 +466,8 @@ def test_a_listed_study_with_its_prior_is_read_and_signed(
     page.keyboard.press("Enter")
     expect(page.locator("#state")).to_contain_text("Signed")
     page.keyboard.press("Alt+0")
-    expect(page.locator("tr[data-state=signed]")).to_contain_text("signed by Roe, Jane")
+    expect(page.locator("tr[data-state=signed]")).to_contain_text(
+        "signed by Roe, Jane",
+        timeout=MINUTE,  # the list is renewed every few seconds
+    )
     expect(page.locator("#room")).to_be_hidden()
