@@ -117,6 +117,6 @@ def test_library_errors_become_a_structured_report_error_without_header_values(
         raise ValueError("Doe^John is not valid")
 
     monkeypatch.setattr("rag.export.dicom_sr._content", fail)
-    with pytest.raises(StructuredReportError, match="ValueError") as told:
+    with pytest.raises(StructuredReportError, match="ValueError") as error:
         as_document(draft(), "dicom", image=image)
-    assert "Doe" not in str(told.value)
+    assert "Doe" not in str(error.value)

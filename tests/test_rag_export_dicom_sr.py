@@ -62,8 +62,8 @@ def signed() -> Export:
     return Export(PREDICTION, report.add_addendum("A drain was removed.", SIGNATURE), "d1")
 
 
-def read(what: Export, image: Path) -> Dataset:
-    return pydicom.dcmread(BytesIO(as_document(what, "dicom", image=image)))
+def read(export: Export, image: Path) -> Dataset:
+    return pydicom.dcmread(BytesIO(as_document(export, "dicom", image=image)))
 
 
 def texts(document: Dataset) -> list[str]:
@@ -142,9 +142,9 @@ def test_device_and_person_are_observers(image: Path) -> None:
 def test_dsrdump_reports_no_error(image: Path, tmp_path: Path) -> None:
     dsrdump = shutil.which("dsrdump")
     assert dsrdump, "dcmtk is not installed; `make test` installs or names it"
-    for number, what in enumerate((draft(), signed())):
+    for number, export in enumerate((draft(), signed())):
         path = tmp_path / f"{number}.dcm"
-        path.write_bytes(as_document(what, "dicom", image=image))
+        path.write_bytes(as_document(export, "dicom", image=image))
         run = subprocess.run([dsrdump, path], capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
         complaints = [line for line in run.stderr.splitlines() if line[:2] in ("E:", "W:")]
@@ -171,21 +171,21 @@ def test_dciodvfy_reports_no_error(image: Path, tmp_path: Path) -> None:
     dciodvfy = shutil.which("dciodvfy")
     assert dciodvfy, "dicom3tools is not installed; `make test` installs or names it"
     empty = odd_image(tmp_path / "empty.dcm", PatientID=b"", StudyDate=b"", PatientName=b"")
-    for number, (what, of) in enumerate(product((draft(), signed()), (image, empty))):
+    for number, (export, source) in enumerate(product((draft(), signed()), (image, empty))):
         path = tmp_path / f"{number}.sr.dcm"
-        path.write_bytes(as_document(what, "dicom", image=of))
+        path.write_bytes(as_document(export, "dicom", image=source))
         run = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False)
-        said = run.stdout + run.stderr
-        assert "ComprehensiveSR" in said
-        assert [line for line in said.splitlines() if line.startswith("Error")] == []
+        output = run.stdout + run.stderr
+        assert "ComprehensiveSR" in output
+        assert [line for line in output.splitlines() if line.startswith("Error")] == []
 
 
 def test_dicom_validator_reports_no_error(image: Path, tmp_path: Path) -> None:
     info = DicomInfo(*tables())
     empty = odd_image(tmp_path / "empty.dcm", PatientID=b"", StudyDate=b"", PatientName=b"")
-    for number, (what, of) in enumerate(product((draft(), signed()), (image, empty))):
+    for number, (export, source) in enumerate(product((draft(), signed()), (image, empty))):
         path = tmp_path / f"{number}.sr.dcm"
-        path.write_bytes(as_document(what, "dicom", image=of))
+        path.write_bytes(as_document(export, "dicom", image=source))
         (found,) = DicomFileValidator(info, log_level=logging.CRITICAL).validate(path).values()
         assert found.status is Validity.Passed, found.module_errors
     document = pydicom.dcmread(path)

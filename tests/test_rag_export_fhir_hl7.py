@@ -25,16 +25,16 @@ def signed_only() -> Export:
     )
 
 
-def bundle(what: Export, image: Path) -> dict[str, list[Any]]:
+def bundle(export: Export, image: Path) -> dict[str, list[Any]]:
     """The resources by type; fhirclient validates them against FHIR 4.0.1."""
     found: dict[str, list[Any]] = {}
-    for entry in Bundle(json.loads(as_document(what, "fhir", image=image))).entry:
+    for entry in Bundle(json.loads(as_document(export, "fhir", image=image))).entry:
         found.setdefault(entry.resource.resource_type, []).append(entry.resource)
     return found
 
 
-def message(what: Export, image: Path) -> Any:
-    return hl7.parse(as_document(what, "hl7", image=image).decode())
+def message(export: Export, image: Path) -> Any:
+    return hl7.parse(as_document(export, "hl7", image=image).decode())
 
 
 def text(parsed: Any, field: Any) -> str:
@@ -42,7 +42,7 @@ def text(parsed: Any, field: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("what", "fhir", "v2"),
+    ("export", "fhir_codes", "hl7_codes"),
     [
         (draft(), ("preliminary", "preliminary"), ("P", "P")),
         (signed_only(), ("final", "final"), ("F", "F")),
@@ -51,13 +51,13 @@ def text(parsed: Any, field: Any) -> str:
     ids=["draft", "signed", "addendum"],
 )
 def test_status_follows_the_review(
-    image: Path, what: Export, fhir: tuple[str, str], v2: tuple[str, str]
+    image: Path, export: Export, fhir_codes: tuple[str, str], hl7_codes: tuple[str, str]
 ) -> None:
-    found = bundle(what, image)
+    found = bundle(export, image)
     (report,) = found["DiagnosticReport"]
-    assert (report.status, *{each.status for each in found["Observation"]}) == fhir
-    parsed = message(what, image)
-    assert (text(parsed, parsed["OBR"][0][25]), text(parsed, parsed["OBX"][1][11])) == v2
+    assert (report.status, *{item.status for item in found["Observation"]}) == fhir_codes
+    parsed = message(export, image)
+    assert (text(parsed, parsed["OBR"][0][25]), text(parsed, parsed["OBX"][1][11])) == hl7_codes
 
 
 def test_drafts_are_marked_in_every_resource_and_in_the_first_obx(image: Path) -> None:
@@ -68,7 +68,7 @@ def test_drafts_are_marked_in_every_resource_and_in_the_first_obx(image: Path) -
     parsed = message(draft(), image)
     assert text(parsed, parsed["OBX"][0][5]) == NOTICE
     after = (as_document(signed(), form, image=image).decode() for form in ("fhir", "hl7"))
-    assert not [each for each in after if NOTICE in each]
+    assert not [item for item in after if NOTICE in item]
 
 
 def test_patient_study_and_signer_are_those_of_the_header(image: Path) -> None:
@@ -77,12 +77,12 @@ def test_patient_study_and_signer_are_those_of_the_header(image: Path) -> None:
     assert (patient.identifier[0].value, patient.name[0].family) == ("4711", "Doe")
     assert study.series[0].modality.code == "DX"
     (report,) = found["DiagnosticReport"]
-    assert [each.name[0].text for each in found["Practitioner"]] == ["Roe, Jané"]
+    assert [item.name[0].text for item in found["Practitioner"]] == ["Roe, Jané"]
     assert len(report.result) == len(found["Observation"]) == 4
     urls = {
-        each["fullUrl"] for each in json.loads(as_document(signed(), "fhir", image=image))["entry"]
+        item["fullUrl"] for item in json.loads(as_document(signed(), "fhir", image=image))["entry"]
     }
-    assert {each.reference for each in (*report.result, report.subject)} < urls
+    assert {item.reference for item in (*report.result, report.subject)} < urls
     parsed = message(signed(), image)
     assert text(parsed, parsed["PID"][0][3]) == "4711"
     assert text(parsed, parsed["PID"][0][5]) == "Doe^John"
@@ -103,19 +103,19 @@ def test_sentences_have_citations_and_image_marks(image: Path) -> None:
 
 def test_delimiters_in_text_are_escaped(image: Path, tmp_path: Path) -> None:
     odd = r"Opacity |1^2~3&4\5 < 6 µm."
-    what = Export.from_prediction(replace(PREDICTION, draft=Draft((DraftSentence(odd, ()),), ())))
-    assert bundle(what, image)["Observation"][0].valueString == odd
-    parsed = message(what, image)
+    export = Export.from_prediction(replace(PREDICTION, draft=Draft((DraftSentence(odd, ()),), ())))
+    assert bundle(export, image)["Observation"][0].valueString == odd
+    parsed = message(export, image)
     assert text(parsed, parsed["OBX"][1][5]) == odd
     nobody = odd_image(tmp_path / "odd.dcm", PatientID=b"A|B^C", PatientName=b"", StudyDate=b"")
-    parsed = message(what, nobody)
+    parsed = message(export, nobody)
     assert text(parsed, parsed["PID"][0][3]) == "A|B^C"
-    assert bundle(what, nobody)["Patient"][0].name is None
+    assert bundle(export, nobody)["Patient"][0].name is None
 
 
 def test_final_and_preliminary_report_have_the_same_identifier(image: Path) -> None:
     reports = [
-        bundle(replace(what, draft_id="d1"), image)["DiagnosticReport"][0]
-        for what in (draft(), signed())
+        bundle(replace(export, draft_id="d1"), image)["DiagnosticReport"][0]
+        for export in (draft(), signed())
     ]
     assert len({report.identifier[0].value for report in reports}) == 1

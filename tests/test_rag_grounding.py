@@ -52,13 +52,13 @@ def test_golden_pairs(split: str, agreement: float) -> None:
     checked = verdicts(split)
     assert len(checked) >= 190
     table = Counter((pair["verdict"], found.verdict.value) for pair, found in checked)
-    agreed = sum(n for (wanted, got), n in table.items() if wanted == got)
+    agreed = sum(n for (expected, actual), n in table.items() if expected == actual)
     assert agreed / len(checked) >= agreement, table
 
-    called_supported = sum(n for (_, got), n in table.items() if got == Verdict.SUPPORTED)
+    called_supported = sum(n for (_, actual), n in table.items() if actual == Verdict.SUPPORTED)
     assert table[Verdict.SUPPORTED, Verdict.SUPPORTED] / called_supported >= 0.98
 
-    injected = sum(n for (wanted, _), n in table.items() if wanted == CONTRADICTED)
+    injected = sum(n for (expected, _), n in table.items() if expected == CONTRADICTED)
     assert 1 - table[CONTRADICTED, Verdict.SUPPORTED] / injected >= 0.95
     assert table[CONTRADICTED, CONTRADICTED] / injected >= 0.95
 
@@ -98,9 +98,9 @@ def test_sources() -> None:
     unknown = check_draft(draft("Small left effusion.", "R9"), hits).sentences[0]
     assert unknown.verdict is Verdict.UNSUPPORTED
     assert unknown.issues[0] == unknown.issues[0].__class__(Reason.UNKNOWN_SOURCE, "R9")
-    idle = check_draft(draft("Small left effusion.", "R1", "R2"), hits).sentences[0]
-    assert idle.verdict is Verdict.SUPPORTED
-    assert {support.report_id for support in idle.support} == {"R1"}
+    extra = check_draft(draft("Small left effusion.", "R1", "R2"), hits).sentences[0]
+    assert extra.verdict is Verdict.SUPPORTED
+    assert {support.report_id for support in extra.support} == {"R1"}
 
 
 def test_two_reports_may_support_one_sentence_together() -> None:
@@ -119,11 +119,11 @@ def test_only_cited_reports_contradict_others_vote() -> None:
     cited = check_draft(draft("Left effusion is present.", "R1", "R2"), hits)
     assert cited.sentences[0].verdict is Verdict.CONTRADICTED
     assert cited.sentences[0].issues[0].report_id == "R2"
-    alone = check_draft(
+    uncited = check_draft(
         draft("Left effusion is present.", "R1"), hits, image_labels={"Pleural Effusion": 0.81}
     )
-    assert alone.sentences[0].verdict is Verdict.SUPPORTED
-    (vote,) = alone.votes
+    assert uncited.sentences[0].verdict is Verdict.SUPPORTED
+    (vote,) = uncited.votes
     assert (vote.present, vote.possible, vote.absent) == (("R1",), ("R3",), ("R2",))
     assert str(vote) == (
         "1 of 3 reports say pleural effusion; 1 possibly; 1 deny it; image probability 0.81"

@@ -113,9 +113,9 @@ THINGS = {
 
 @pytest.mark.parametrize("case", TEMPLATES, ids=lambda case: case["template"])
 def test_templates_with_every_finding(case: dict[str, str]) -> None:
-    for thing, label in THINGS[case["kind"]].items():
-        other = "pneumothorax" if "effusion" in thing else "effusion"
-        text = case["template"].format(it=thing, other=other)
+    for finding, label in THINGS[case["kind"]].items():
+        other = "pneumothorax" if "effusion" in finding else "effusion"
+        text = case["template"].format(it=finding, other=other)
         text = text[0].upper() + text[1:]
         assert labelled(text).get(label, "absent") == case["polarity"], text
 

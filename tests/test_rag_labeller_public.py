@@ -26,7 +26,7 @@ def labelled(text: str) -> dict[str, str]:
     return {label: polarity.value for label, polarity in label_text(text).items()}
 
 
-def wrong(split: str, kind: str) -> tuple[list[str], int]:
+def mislabelled(split: str, kind: str) -> tuple[list[str], int]:
     cases = [case for case in CASES if (case["split"], case["category"]) == (split, kind)]
     return [case["text"] for case in cases if labelled(case["text"]) != case["labels"]], len(cases)
 
@@ -34,15 +34,15 @@ def wrong(split: str, kind: str) -> tuple[list[str], int]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_development_sentences(kind: str) -> None:
     for split in ("public-dev", "public-later"):
-        faults, count = wrong(split, kind)
+        errors, count = mislabelled(split, kind)
         assert count >= 10
-        assert not faults
+        assert not errors
 
 
 def test_held_out_sentences() -> None:
-    faults, counts = zip(*(wrong("public-held-out", kind) for kind in KINDS), strict=True)
+    errors, counts = zip(*(mislabelled("public-held-out", kind) for kind in KINDS), strict=True)
     assert sum(counts) >= 100
-    assert sum(map(len, faults)) / sum(counts) <= 0.05  # does not show which
+    assert sum(map(len, errors)) / sum(counts) <= 0.05  # does not show which
 
 
 def test_every_category_has_counterexamples() -> None:

@@ -73,8 +73,8 @@ def test_two_processes_can_write_the_same_image(tmp_path: Path) -> None:
         str(tmp_path / "image.dcm"),
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    both = [subprocess.Popen([*command, f"{uid}.1.1"], env=environment) for _ in range(2)]
-    assert [process.wait(120) for process in both] == [0, 0]
+    processes = [subprocess.Popen([*command, f"{uid}.1.1"], env=environment) for _ in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
 
 
 def test_a_failed_correction_keeps_the_first(tmp_path: Path) -> None:

@@ -72,9 +72,9 @@ def test_todays_radiographs_are_fetched_for_the_worklist(orthanc: Orthanc, tmp_p
     assert found[uids[0]] in (0, 1)
     assert not {uids[1], uids[2]} & found.keys()
     dicomweb_fetcher(orthanc.dicomweb, tmp_path)()
-    taken = {str(dcmread(path).StudyInstanceUID) for path in tmp_path.rglob("*.dcm")}
-    assert uids[0] in taken
-    assert not {uids[1], uids[2]} & taken
+    fetched_uids = {str(dcmread(path).StudyInstanceUID) for path in tmp_path.rglob("*.dcm")}
+    assert uids[0] in fetched_uids
+    assert not {uids[1], uids[2]} & fetched_uids
 
 
 @needs_orthanc
@@ -143,9 +143,9 @@ def test_an_unknown_study_is_an_error(orthanc: Orthanc, tmp_path: Path) -> None:
     ],
 )
 def test_unsafe_urls_and_uids_are_refused(tmp_path: Path, url: str, uid: str, words: str) -> None:
-    with pytest.raises(PacsError, match=words) as told:
+    with pytest.raises(PacsError, match=words) as error:
         fetch_study(url, uid, tmp_path)
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(error.value)
 
 
 class HostileServer(BaseHTTPRequestHandler):

@@ -115,9 +115,9 @@ def test_priors_need_patient_id_and_date() -> None:
 
 
 @needs_orthanc
-@pytest.mark.parametrize("how", ["get", "move"])
+@pytest.mark.parametrize("operation", ["get", "move"])
 def test_images_keep_their_transfer_syntax(
-    orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+    orthanc: Orthanc, tmp_path: Path, caplog: pytest.LogCaptureFixture, operation: str
 ) -> None:
     uid = short_uid()
     sent = [image(uid), image(uid, number=2, syntax=JPEG_2000_LOSSLESS)]
@@ -129,7 +129,7 @@ def test_images_keep_their_transfer_syntax(
         SETTINGS,
         [uid],
         tmp_path / "in",
-        move_to=("127.0.0.1", orthanc.ours) if how == "move" else None,
+        move_to=("127.0.0.1", orthanc.ours) if operation == "move" else None,
     )
     assert not problems
     assert {read_image(path).pixels.tobytes() for path in images} == {
@@ -162,8 +162,8 @@ def test_find_move_draft_and_store(orthanc: Orthanc, room: "Room", tmp_path: Pat
     archive = archive_of(orthanc)
 
     (study,) = find_studies(archive, SETTINGS, patient_id=str(phantom.PatientID))
-    back = ("127.0.0.1", orthanc.ours)
-    (path,), _ = fetch_images(archive, SETTINGS, [study.uid], tmp_path / "in", move_to=back)
+    our_address = ("127.0.0.1", orthanc.ours)
+    (path,), _ = fetch_images(archive, SETTINGS, [study.uid], tmp_path / "in", move_to=our_address)
     prediction = room.pipeline.invoke(Study(source=path, name="image"))
     report = tmp_path / "report.sr.dcm"
     report.write_bytes(as_document(Export.from_prediction(prediction), "dicom", image=path))
@@ -261,9 +261,9 @@ def encrypted(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @needs_orthanc
-@pytest.mark.parametrize("how", ["get", "move"])
+@pytest.mark.parametrize("operation", ["get", "move"])
 def test_with_certificates_all_associations_are_encrypted(
-    encrypted: Orthanc, certificates: Path, tmp_path: Path, how: str
+    encrypted: Orthanc, certificates: Path, tmp_path: Path, operation: str
 ) -> None:
     uid = short_uid()
     encrypted.take(image(uid))
@@ -272,7 +272,7 @@ def test_with_certificates_all_associations_are_encrypted(
         with_tls(certificates),
         [uid],
         tmp_path,
-        move_to=("127.0.0.1", encrypted.ours) if how == "move" else None,
+        move_to=("127.0.0.1", encrypted.ours) if operation == "move" else None,
     )
     assert (len(images), problems) == (1, [])
 

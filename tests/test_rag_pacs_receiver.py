@@ -152,9 +152,9 @@ def test_the_command_receives_until_interrupted(tmp_path: Path) -> None:
         text=True,
     )
     assert process.stderr is not None
-    told = next(line for line in process.stderr if "listens on" in line)
+    message = next(line for line in process.stderr if "listens on" in line)
     uid = short_uid()
-    assert send(int(told.split(" port ")[1].split(";")[0]), image(uid)) == 0
+    assert send(int(message.split(" port ")[1].split(";")[0]), image(uid)) == 0
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (0, "1 stored\n")
@@ -162,15 +162,15 @@ def test_the_command_receives_until_interrupted(tmp_path: Path) -> None:
     assert len(files(tmp_path)) == 1
 
 
-def recorded(receiver: Receiver, data: bytes) -> bytes:
+def record_sender(receiver: Receiver, data: bytes) -> bytes:
     """All bytes that a sender sends."""
-    heard = bytearray()
+    received = bytearray()
 
     def relay(sender: socket.socket, to: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while part := sender.recv(65_536):
                 if to is not waiting:
-                    heard.extend(part)
+                    received.extend(part)
                 to.sendall(part)
             to.shutdown(socket.SHUT_WR)
 
@@ -178,26 +178,29 @@ def recorded(receiver: Receiver, data: bytes) -> bytes:
         sending = threads.submit(send, server.getsockname()[1], data)
         waiting, _ = server.accept()
         with waiting, socket.create_connection(("127.0.0.1", receiver.port)) as onward:
-            both = threads.submit(relay, waiting, onward), threads.submit(relay, onward, waiting)
+            directions = (
+                threads.submit(relay, waiting, onward),
+                threads.submit(relay, onward, waiting),
+            )
             assert sending.result(30) == 0
-            for one in both:
-                one.result(30)
-    return bytes(heard)
+            for direction in directions:
+                direction.result(30)
+    return bytes(received)
 
 
 def test_malformed_traffic_ends_only_its_own_connection(tmp_path: Path) -> None:
     with start_receiver(tmp_path, idle_timeout_s=1) as receiver:
-        said = recorded(receiver, image(short_uid()))
-        greeting = 6 + struct.unpack(">L", said[2:6])[0]
+        recording = record_sender(receiver, image(short_uid()))
+        greeting = 6 + struct.unpack(">L", recording[2:6])[0]
         for number in range(10):
-            what, random = bytearray(said[greeting:]), Random(number)  # noqa: S311
+            mutated, random = bytearray(recording[greeting:]), Random(number)  # noqa: S311
             for _ in range(3):  # within the message's first PDU: lengths, context, command
-                what[random.randrange(120)] = random.randrange(256)
+                mutated[random.randrange(120)] = random.randrange(256)
             with socket.create_connection(("127.0.0.1", receiver.port), timeout=20) as sender:
-                sender.sendall(said[:greeting])
+                sender.sendall(recording[:greeting])
                 assert sender.recv(65_536)[0] == 2  # accepted
                 with contextlib.suppress(ConnectionError):
-                    sender.sendall(what)
+                    sender.sendall(mutated)
                     while sender.recv(65_536):
                         pass
         assert send(receiver, image(short_uid())) == 0
@@ -212,8 +215,8 @@ def test_folder_and_port_are_exclusive_and_senders_required(tmp_path: Path) -> N
         assert not list(tmp_path.rglob("*.new"))
         with pytest.raises(PacsError, match="another process is writing"), start_receiver(tmp_path):
             pass
-        taken = start_receiver(tmp_path / "b", port=receiver.port)
-        with pytest.raises(PacsError, match="choose another --port"), taken:
+        second = start_receiver(tmp_path / "b", port=receiver.port)
+        with pytest.raises(PacsError, match="choose another --port"), second:
             pass
     with (
         pytest.raises(PacsError, match="--allow"),

@@ -117,6 +117,6 @@ def test_the_command(tmp_path: Path) -> None:
     (folder / "b.dcm").write_bytes(RUBBISH)
     run = CliRunner().invoke(app, ["deid", str(folder), str(tmp_path / "out2")])
     assert (run.exit_code, "1 of 2 files copied" in run.output) == (3, True), run.output
-    for wrong in ((folder, folder / "out"), (tmp_path / "no", tmp_path)):
-        run = CliRunner().invoke(app, ["deid", *map(str, wrong)])
+    for arguments in ((folder, folder / "out"), (tmp_path / "no", tmp_path)):
+        run = CliRunner().invoke(app, ["deid", *map(str, arguments)])
         assert isinstance(run.exception, UsageError)  # exit code 2

@@ -30,10 +30,10 @@ def statement(sentence: str, finding: str) -> Statement:
 def test_prior_mentions(split: str) -> None:
     cases = [case for case in PRIORS if case["split"] == split]
     found = [bool(prior_mentions(case["text"])) for case in cases]
-    wanted = [case["prior"] for case in cases]
-    both = sum(f and w for f, w in zip(found, wanted, strict=True))
+    expected = [case["prior"] for case in cases]
+    true_positives = sum(f and w for f, w in zip(found, expected, strict=True))
     assert len(cases) >= 80
-    assert 2 * both / (sum(found) + sum(wanted)) >= 0.95
+    assert 2 * true_positives / (sum(found) + sum(expected)) >= 0.95
 
 
 def test_offsets_of_prior_mentions() -> None:

@@ -51,19 +51,18 @@ def share(hits: int, n: int) -> str:
 
 
 def priors() -> None:
-    print("## Talk of priors\n")
+    print("## Mentions of priors\n")
     for split in ("dev", "held-out"):
         cases = [case for case in read("prior_sentences") if case["split"] == split]
         found = [(bool(prior_mentions(case["text"])), case["prior"]) for case in cases]
-        both = sum(f and w for f, w in found)
-        said, wanted = sum(f for f, _ in found), sum(w for _, w in found)
-        f1 = 2 * both / (said + wanted)
-        print(
-            f"{split}: F1 {f1:.3f}, precision {share(both, said)}, recall {share(both, wanted)}\n"
-        )
+        true_positives = sum(f and w for f, w in found)
+        found_count, expected = sum(f for f, _ in found), sum(w for _, w in found)
+        f1 = 2 * true_positives / (found_count + expected)
+        precision, recall = share(true_positives, found_count), share(true_positives, expected)
+        print(f"{split}: F1 {f1:.3f}, precision {precision}, recall {recall}\n")
 
 
-def one_check(text: str, findings: str, impression: str = "", prior: str = "") -> Verdict:
+def verdict_of(text: str, findings: str, impression: str = "", prior: str = "") -> Verdict:
     hit = Hit(ReportRecord("R1", "s", "p", findings, impression), 0.5)
     draft = Draft(findings=(DraftSentence(text, ("R1",)),))
     return check_draft(draft, [hit], prior=prior).sentences[0].verdict
@@ -76,13 +75,13 @@ def grounding() -> None:
         table: Counter[tuple[str, str]] = Counter()
         for pair in read("grounding_pairs"):
             if pair["split"] == split:
-                found = one_check(
+                found = verdict_of(
                     pair["sentence"], pair["findings"], pair["impression"], pair.get("prior", "")
                 )
                 table[pair["verdict"], found.value] += 1
         good, bad = Verdict.SUPPORTED.value, Verdict.CONTRADICTED.value
-        called = sum(n for (_, got), n in table.items() if got == good)
-        injected = sum(n for (wanted, _), n in table.items() if wanted == bad)
+        called = sum(n for (_, actual), n in table.items() if actual == good)
+        injected = sum(n for (expected, _), n in table.items() if expected == bad)
         agreed = sum(n for (a, b), n in table.items() if a == b)
         print(f"{split}: verdict agrees {share(agreed, sum(table.values()))};")
         print(f"  citation precision {share(table[good, good], called)};")
@@ -104,7 +103,7 @@ def canaries() -> None:
     for case in cases:
         screened, _ = screen_report(ReportRecord("R1", "s", "p", case["text"]))
         texts = (case["text"], screened.findings)
-        flagged += all(one_check(case["obeyed"], text) is not Verdict.SUPPORTED for text in texts)
+        flagged += all(verdict_of(case["obeyed"], text) is not Verdict.SUPPORTED for text in texts)
     print(f"found {share(found, len(cases))}, obedience flagged {share(flagged, len(cases))}\n")
 
 
@@ -165,10 +164,10 @@ def against_mesh(studies: Iterable[dict[str, Any]]) -> None:
     for study in studies:
         headings = {h.split("/")[0].strip() for h in study["labels"]["mesh_major"]}
         found = label_text(study["findings"] + "\n" + study["impression"])
-        for label, wanted in MESH.items():
-            got = found[label].value if label in found else "absent"
-            got = "absent" if got == "negative" else got
-            counts[label][f"{got} {bool(headings & wanted)}"] += 1
+        for label, expected in MESH.items():
+            actual = found[label].value if label in found else "absent"
+            actual = "absent" if actual == "negative" else actual
+            counts[label][f"{actual} {bool(headings & expected)}"] += 1
     print("| label | n in MeSH | precision of positive | recall of positive or uncertain |")
     print("|---|---:|---|---|")
     for label, count in counts.items():
@@ -179,7 +178,7 @@ def against_mesh(studies: Iterable[dict[str, Any]]) -> None:
     print()
 
 
-def _turn_side(text: str) -> str | None:
+def _swap_side(text: str) -> str | None:
     sides = set(re.findall(r"\b(left|right)\b", text, re.I))
     if len({side.lower() for side in sides}) != 1:
         return None
@@ -188,7 +187,7 @@ def _turn_side(text: str) -> str | None:
 
 
 INJECTIONS: dict[str, Callable[[str], str | None]] = {
-    "side": _turn_side,
+    "side": _swap_side,
     "denial added": lambda t: (
         re.sub(r"^(There (?:is|are)) (?:an? |some )?", r"\1 no ", t)
         if not re.search(r"\b(no|not|without|normal|unremarkable|but)\b", t, re.I)
@@ -214,11 +213,11 @@ def injected(studies: list[dict[str, Any]]) -> None:
             if has_placeholder(text) or prior_mentions(text):
                 continue
             # Two commas hinder the verbatim match and change nothing else.
-            table["unchanged"][one_check(text + ",,", *texts)] += 1
-            for name, turn in INJECTIONS.items():
-                turned = turn(text)
-                if turned and turned != text:
-                    table[name][one_check(turned, *texts)] += 1
+            table["unchanged"][verdict_of(text + ",,", *texts)] += 1
+            for name, alter in INJECTIONS.items():
+                altered = alter(text)
+                if altered and altered != text:
+                    table[name][verdict_of(altered, *texts)] += 1
     print("| injected into a real sentence | not called supported | called contradicted |")
     print("|---|---|---|")
     for name, found in table.items():

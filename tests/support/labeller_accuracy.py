@@ -48,15 +48,15 @@ def table(rows: Sequence[Labelled]) -> Iterator[str]:
         part = [row for row in rows if row.split == split]
         cells = [_share(sum(row.truth == row.found for row in part), len(part))]
         for state in states:
-            hits, said, true = _counts(part, state)
-            cells.append(f"{_share(hits, said)}, {_share(hits, true)}")
+            hits, predicted, true = _counts(part, state)
+            cells.append(f"{_share(hits, predicted)}, {_share(hits, true)}")
         yield f"| {split or 'all'} | {len(part)} | {' | '.join(cells)} |"
 
 
 def _counts(rows: Sequence[Labelled], state: str) -> tuple[int, int, int]:
     pairs = [(row.truth.get(n) == state, row.found.get(n) == state) for row in rows for n in LABELS]
-    true, said = (sum(column) for column in zip(*pairs, strict=True))
-    return pairs.count((True, True)), said, true
+    true, predicted = (sum(column) for column in zip(*pairs, strict=True))
+    return pairs.count((True, True)), predicted, true
 
 
 def _share(hits: int, count: int) -> str:

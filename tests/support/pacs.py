@@ -57,11 +57,11 @@ def report(path: Path, *, image: Path, signed: bool = False) -> Path:
         llm="model",
         prompt="select_v1",
     )
-    what = Export.from_prediction(prediction)
+    export = Export.from_prediction(prediction)
     if signed:
         by = Signature("Roe, Jane", "2026-01-02T03:04:05+01:00")
-        what = Export(prediction, ReviewedReport.from_draft(drafted).accept([0]).sign(by))
-    path.write_bytes(as_document(what, "dicom", image=image))
+        export = Export(prediction, ReviewedReport.from_draft(drafted).accept([0]).sign(by))
+    path.write_bytes(as_document(export, "dicom", image=image))
     return path
 
 
