@@ -34,8 +34,10 @@ EDITION = "dicomfields_2026c"
 
 Rules = dict[tuple[int, ...], Callable[[Dataset, tuple[int, ...]], None]]
 
-_FREE_TEXT_VRS = frozenset({"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT", "UN", "PN"})
-_TIME_VRS = frozenset({"DA", "DT", "TM"})
+_TEXT_VRS = frozenset(
+    {"AE", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UN", "UR", "UT"}
+)
+"""Text and times, which may identify somebody."""
 _DICOM_UID_ROOT = "1.2.840.10008."
 _KEPT_TAGS = frozenset(
     tag_for_keyword(keyword)
@@ -63,9 +65,7 @@ _IDENTIFYING_KEYWORDS = (
     *("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "AccessionNumber", "StudyID"),
     *("PatientID", "OtherPatientIDs", "PatientBirthDate"),
 )
-_SEARCHED_VRS = frozenset(
-    {"AE", "CS", "LO", "LT", "SH", "ST", "UC", "UR", "UT", "UI", "DA", "DT", "UN"}
-)
+_SEARCHED_VRS = _TEXT_VRS - {"PN", "TM"} | {"UI"}
 _MIN_LATIN_LETTERS = 4
 
 MAX_SHIFT_DAYS = 5 * 365
@@ -109,9 +109,9 @@ def drop_unlisted_elements(dataset: Dataset) -> None:
         is_curve_or_overlay = 0x5000 <= tag.group < 0x5100 or 0x6000 <= tag.group < 0x6100
         is_unknown = tag.is_private or not dictionary_has_tag(tag)
         is_listed = tag in _KEPT_TAGS or (tag.group, tag.element) in rules
-        may_identify = element.VR in _FREE_TEXT_VRS | _TIME_VRS or _is_instance_uid(element)
+        may_identify = not is_listed and (element.VR in _TEXT_VRS or _is_instance_uid(element))
         is_padding = tag == 0xFFFCFFFC
-        if is_curve_or_overlay or is_unknown or is_padding or (may_identify and not is_listed):
+        if is_curve_or_overlay or is_unknown or is_padding or may_identify:
             del dataset[tag]
     for keyword in ("RescaleType", "ModalityLUTType"):
         if keyword in dataset and str(dataset[keyword].value) not in _RESCALE_TYPES:

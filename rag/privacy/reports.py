@@ -24,8 +24,8 @@ _SECTIONS = ("findings", "impression", "indication", "comparison")
 _CONTEXT_CHARS = 25
 """Characters shown before and after an identifier in a preview."""
 
-_ALREADY_MASKED = re.compile(r"[X\s.,'\u2019-]+")
-"""What de-identified collections have in place of a name."""
+_is_masked = re.compile(r"[X\s.,'\u2019-]*").fullmatch
+"""Whether a text is empty, or what de-identified collections have in place of a name."""
 
 
 class Identifier(NamedTuple):
@@ -44,10 +44,8 @@ def preview_masking(record: ReportRecord) -> Iterator[tuple[str, str]]:
     """
     for section, text, identifiers in _find_in_sections(record):
         for kind, start, end in identifiers:
-            before, after = (
-                text[max(0, start - _CONTEXT_CHARS) : start],
-                text[end : end + _CONTEXT_CHARS],
-            )
+            before = text[max(0, start - _CONTEXT_CHARS) : start]
+            after = text[end : end + _CONTEXT_CHARS]
             shown = f"…{before}[{text[start:end]}]{after}…"
             yield kind, f"{record.report_id} {section} ({kind}): {shown}"
 
@@ -94,13 +92,7 @@ def find_identifiers(text: str, *, known: Collection[str] = ()) -> tuple[Identif
         if len(known_id) >= 5:
             pattern = re.compile(rf"(?<!\w){re.escape(known_id)}(?!\w)", re.IGNORECASE)
             found += [Identifier(KNOWN_ID, *match.span()) for match in pattern.finditer(text)]
-    return _merge_overlaps(
-        [
-            i
-            for i in found
-            if i.start < i.end and not _ALREADY_MASKED.fullmatch(text, i.start, i.end)
-        ]
-    )
+    return _merge_overlaps([i for i in found if not _is_masked(text[i.start : i.end])])
 
 
 def mask(text: str, identifiers: Collection[Identifier]) -> str:
