@@ -89,6 +89,11 @@ class UsableSentence:
         """Equal for sentences that differ only in case, spaces and the full stop."""
         return self.section, self.normalized
 
+    @property
+    def content(self) -> tuple[object, ...]:
+        """Equal for sentences that are wordings of the same content."""
+        return self.section, self.heading, self.present, self.denied, self.details
+
 
 @dataclass(frozen=True, slots=True)
 class ReportReading:

@@ -26,15 +26,15 @@ def _vllm_python() -> Path:
     return Path(sys.prefix).parent / ".venv-llm" / "bin" / "python"
 
 
-def _checked_url(url: str) -> str:
+def _validate_url(url: str) -> str:
     TypeAdapter(HttpUrl).validate_python(url)
     return url.rstrip("/")
 
 
-Url = Annotated[str, AfterValidator(_checked_url)]
+Url = Annotated[str, AfterValidator(_validate_url)]
 """An http or https URL, without a trailing slash."""
 
-UrlOrEmpty = Annotated[str, AfterValidator(lambda url: url and _checked_url(url))]
+UrlOrEmpty = Annotated[str, AfterValidator(lambda url: url and _validate_url(url))]
 """The same, or empty."""
 
 

@@ -19,7 +19,7 @@ MIN_SHARE_OF_LABEL = 0.4
 MIN_DETAIL_AGREEMENT = 0.5
 """Weighted share of the reports that state a finding which must give a detail of it."""
 MIN_POOL_VOTE = 0.5
-"""Weighted share of the pool that must state a finding where no head predicts findings."""
+"""Weighted share of the pool that must state a finding if the image has no predictions."""
 SIMILARITY_WEIGHT, FINDINGS_WEIGHT = 5.0, 0.5
 """Of cosine similarity and of the log-likelihood of a report's findings, in its log-weight."""
 _DEVICES = "Support Devices"

@@ -1,6 +1,6 @@
 """Evidence -> a cited draft, with or without a language model.
 
-`rag.drafting.slots` finds the consensus, which is the draft where no model is asked;
+`rag.drafting.slots` finds the consensus, which is the draft if no model is asked;
 `rag.drafting.requests` asks a model to choose its wordings or to rewrite it.
 """
 

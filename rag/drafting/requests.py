@@ -105,7 +105,7 @@ def selection_request(inputs: DraftInputs) -> DraftRequest | None:
     ]
 
     def draft(answer: Mapping[str, Any]) -> Draft:
-        """The chosen options, and the first where none is chosen."""
+        """The chosen options; the first of a slot without a choice."""
         return _make_draft(
             (
                 slot.section,
@@ -187,7 +187,7 @@ def _make_draft(sentences: Iterable[tuple[Section, DraftSentence]]) -> Draft:
 
 
 def parse_partial(text: str) -> dict[str, Any]:
-    """The JSON object of an unfinished answer as far as it goes; empty if there is none yet."""
+    """The JSON object of an unfinished answer, completed; empty if there is none yet."""
     try:
         answer = parse_partial_json(text)
     except json.JSONDecodeError:

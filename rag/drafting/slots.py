@@ -95,20 +95,10 @@ def consensus_slots(pool: Sequence[Hit], predicted: PredictedFindings) -> list[S
 
 def _wordings(chosen: _Candidate, candidates: Sequence[_Candidate]) -> list[_Candidate]:
     """The chosen candidate, then other wordings of the same content."""
-
-    def content(sentence: UsableSentence) -> tuple[object, ...]:
-        return (
-            sentence.section,
-            sentence.heading,
-            sentence.present,
-            sentence.denied,
-            sentence.details,
-        )
-
     others = [
         other
         for other in candidates
-        if content(other.sentence) == content(chosen.sentence)
+        if other.sentence.content == chosen.sentence.content
         and other.sentence.key != chosen.sentence.key
         and other.centrality >= _MIN_RELATIVE_CENTRALITY * chosen.centrality
     ]
