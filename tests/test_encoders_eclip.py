@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_encoders_preprocess import image
+from support.published_models import made_up_image
 
 from encoders import packaged_weights
 from encoders.base import ImageTextEncoder
@@ -61,7 +61,11 @@ def test_the_encoder_implements_the_protocol(encoder: EclipEncoder) -> None:
 
 
 def test_image_vectors_have_norm_one_and_do_not_depend_on_the_batch(encoder: EclipEncoder) -> None:
-    images = [image(90, 70, seed=0), image(200, 180, seed=1), image(64, 64, seed=2)]
+    images = [
+        made_up_image(90, 70, seed=0),
+        made_up_image(200, 180, seed=1),
+        made_up_image(64, 64, seed=2),
+    ]
     together = encoder.embed_images(images)
     alone = np.concatenate([encoder.embed_images([one]) for one in images])
     assert together.shape == (3, encoder.dim)
@@ -91,7 +95,7 @@ def test_the_text_batch_size_does_not_matter(
 
 
 def test_the_number_of_threads_does_not_matter(encoder: EclipEncoder) -> None:
-    images, before = [image(90, 70)], torch.get_num_threads()
+    images, before = [made_up_image(90, 70)], torch.get_num_threads()
     vectors = []
     try:
         for threads in (1, 2):
@@ -185,7 +189,10 @@ def test_the_similarities_of_an_ensemble_are_the_mean_of_its_members() -> None:
     ensemble, lite0, lite2 = (
         load_encoder(SHIPPED_ENCODER / name) for name in ("", "lite0", "lite2")
     )
-    images, texts = [image(90, 70, seed=0)], ["Clear lungs.", "Large left pleural effusion."]
+    images, texts = (
+        [made_up_image(90, 70, seed=0)],
+        ["Clear lungs.", "Large left pleural effusion."],
+    )
     assert ensemble.dim == lite0.dim + lite2.dim
     similarities = [
         member.embed_images(images) @ member.embed_texts(texts).T for member in (lite0, lite2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_encoders_preprocess import image
+from support.published_models import made_up_image
 
 from encoders.eclip.encoder import EclipEncoder, load_encoder
 from encoders.eclip.model import GRAPH, WEIGHTS, EclipConfig, EclipModel, save_pretrained
@@ -18,7 +18,11 @@ from encoders.preprocess import EvalTransform
 
 pytestmark = pytest.mark.slow
 
-IMAGES = [image(90, 70, seed=0), image(300, 180, seed=1), image(224, 224, seed=2)]
+IMAGES = [
+    made_up_image(90, 70, seed=0),
+    made_up_image(300, 180, seed=1),
+    made_up_image(224, 224, seed=2),
+]
 
 
 LITE0, LITE2 = SHIPPED_ENCODER / "lite0", SHIPPED_ENCODER / "lite2"

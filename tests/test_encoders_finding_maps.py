@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_encoders_preprocess import image
+from support.published_models import made_up_image
 from torch.nn import functional
 
 from encoders.eclip.encoder import load_encoder
@@ -65,7 +65,9 @@ def test_saved_maps_are_the_same_in_onnx_runtime(tmp_path: Path) -> None:
     write_graph(tmp_path)
     fast, eager = load_encoder(tmp_path), load_encoder(tmp_path, backend="torch")
     assert fast.findings == FINDINGS
-    one, other = (encoder.outputs(image(90, 70, seed=0)).maps[0] for encoder in (fast, eager))
+    one, other = (
+        encoder.outputs(made_up_image(90, 70, seed=0)).maps[0] for encoder in (fast, eager)
+    )
     assert one.shape == (2, 4, 4)
     np.testing.assert_allclose(one, other, atol=1e-4)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from support.published_models import TINY, VISION, made_up_image, publish
 from support.tiny_models import TEXTS, tiny_bert
-from test_encoders_preprocess import image as cxr_image
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -31,16 +31,9 @@ from encoders.towers.hugging_face import load_pretrained_tower, pretrained_tower
 from encoders.training.config import TrainSettings
 from encoders.training.train import init_model
 
-SIDE = 32
-SMALL: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-}
-VIT = ViTConfig(image_size=SIDE, patch_size=8, **SMALL)
-PICTURES = {"image_size": SIDE, "patch_size": 8, **SMALL}
-WORDS = {"vocab_size": 200, "max_position_embeddings": 128, "eos_token_id": 3, **SMALL}
+SIDE = VISION["image_size"]
+VIT = ViTConfig(**VISION)
+WORDS = {"vocab_size": 200, "max_position_embeddings": 128, "eos_token_id": 3, **TINY}
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +41,9 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_bert(tmp_path_factory.mktemp("bert"))
 
 
-def saved(model: Any, folder: Path, tokenizer: Path) -> Path:
-    """As its publisher would save it, with a tokenizer beside it."""
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(folder)
-    for path in tokenizer.glob("tokenizer*"):
-        shutil.copy(path, folder)
-    return folder
-
-
 def test_towers_give_what_the_published_model_gives(bert: Path, tmp_path: Path) -> None:
     vit = ViTModel(VIT)
-    folder = saved(vit, tmp_path / "vit", bert)
+    folder = publish(tmp_path / "vit", vit, {}, bert)
     settings = TrainSettings.model_validate(
         {"size": SIDE, "model": {"dim": 16, "image_weights": folder, "text_weights": bert}}
     )
@@ -79,13 +62,13 @@ def test_towers_give_what_the_published_model_gives(bert: Path, tmp_path: Path) 
 @pytest.mark.parametrize("kind", ["clip", "vision-text-dual-encoder"])
 def test_both_towers_of_a_pair_give_its_vectors(kind: str, bert: Path, tmp_path: Path) -> None:
     if kind == "clip":
-        whole: Any = CLIPModel(CLIPConfig(text_config=WORDS, vision_config=PICTURES))
+        whole: Any = CLIPModel(CLIPConfig(text_config=WORDS, vision_config=VISION))
     else:
         pair = VisionTextDualEncoderConfig.from_vision_text_configs(
             VIT, BertConfig.from_pretrained(bert)
         )
         whole = VisionTextDualEncoderModel(pair)
-    folder = saved(whole, tmp_path / kind, bert)
+    folder = publish(tmp_path / kind, whole, {}, bert)
     whole.eval()
     images = torch.randn(2, 3, SIDE, SIDE)
     image = build_image_tower(pretrained_tower_settings(folder, role="image")).eval()
@@ -106,13 +89,13 @@ def test_both_towers_of_a_pair_give_its_vectors(kind: str, bert: Path, tmp_path:
 def test_an_unused_pooler_may_be_missing(bert: Path, tmp_path: Path) -> None:
     """Language models are published without it, classifiers of images too."""
     words = BertForMaskedLM(BertConfig.from_pretrained(bert))
-    folder = saved(words, tmp_path / "mlm", bert)
+    folder = publish(tmp_path / "mlm", words, {}, bert)
     text = build_text_tower(pretrained_tower_settings(folder, role="text"))
     load_pretrained_tower(text, folder, role="text")
     for name, value in words.bert.state_dict().items():
         assert text.model.state_dict()[name].equal(value)
 
-    folder = saved(ViTForImageClassification(VIT), tmp_path / "classifier", bert)
+    folder = publish(tmp_path / "classifier", ViTForImageClassification(VIT), {}, bert)
     image = build_image_tower(pretrained_tower_settings(folder, role="image"))
     with pytest.raises(EncoderError, match="lacks 2 weights of the image tower, pooler"):
         load_pretrained_tower(image, folder, role="image")
@@ -144,7 +127,7 @@ def test_a_saved_model_includes_its_tokenizer(bert: Path, tmp_path: Path) -> Non
     assert not again.training
     with torch.no_grad():
         torch.testing.assert_close(again.encode_text(again.prepare_texts(TEXTS)), before)
-    assert transform(cxr_image(40, 30)).shape == (3, SIDE, SIDE)
+    assert transform(made_up_image(40, 30)).shape == (3, SIDE, SIDE)
 
     identity = load_encoder(moved).encoder_id
     save_pretrained(tmp_path / "copy", model=again, transform=transform)

@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from support.published_models import IMAGES, as_picture
 from support.tiny_models import TEXTS, tiny_bert
-from test_encoders_preprocess import image
 
 from encoders.base import CxrImage, embeds_texts
 from encoders.packaged_weights import EncoderError
 from encoders.registry import load_encoder
-
-IMAGES = [image(90, 70, seed=0), image(60, 80, seed=1), image(64, 64, seed=2)]
 
 
 def missing(*modules: str) -> pytest.MarkDecorator:
@@ -34,13 +31,7 @@ timm_only = missing("timm")
 xrv_only = missing("torchxrayvision", "torchvision")
 
 
-def pictures(mode: str) -> list[Image.Image]:
-    """The images as a user of these libraries would open them."""
-    grey = [Image.fromarray(np.rint(one.pixels * 255).astype(np.uint8)) for one in IMAGES]
-    return [picture.convert(mode) for picture in grey]
-
-
-def randomised(model: Any) -> Any:
+def randomise(model: Any) -> Any:
     """Default initialisations are so small that all vectors of a random model are one."""
     torch.manual_seed(0)
     for parameter in model.parameters():
@@ -49,7 +40,7 @@ def randomised(model: Any) -> Any:
     return model.eval()
 
 
-def same(found: Any, expected: torch.Tensor) -> None:
+def assert_same_directions(found: Any, expected: torch.Tensor) -> None:
     unit = torch.nn.functional.normalize(expected, dim=-1).numpy()
     np.testing.assert_allclose(found, unit, rtol=0, atol=1e-4)
     assert np.ptp(found, axis=0).max() > 1e-3, "all vectors are the same"
@@ -68,7 +59,7 @@ def publish_open_clip(folder: Path, text: dict[str, Any], *, weights: str = "") 
     folder.mkdir(exist_ok=True)
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     bare = open_clip.create_model(f"local-dir:{folder}", pretrained_text=False)
-    state = {name: value.clone() for name, value in randomised(bare).state_dict().items()}
+    state = {name: value.clone() for name, value in randomise(bare).state_dict().items()}
     if weights:
         torch.save(state, folder / weights)
     else:
@@ -104,9 +95,9 @@ def test_open_clip_gives_its_own_vectors(kind: str, tmp_path: Path) -> None:
     tokenizer = open_clip.get_tokenizer(where)
     encoder = load_encoder(f"open_clip:{folder}")
     with torch.no_grad():
-        pixels = torch.stack([transform(picture) for picture in pictures("RGB")])
-        same(encoder.embed_images(IMAGES), model.encode_image(pixels))
-        same(encoder.embed_texts(TEXTS), model.encode_text(tokenizer(TEXTS)))
+        pixels = torch.stack([transform(as_picture(image)) for image in IMAGES])
+        assert_same_directions(encoder.embed_images(IMAGES), model.encode_image(pixels))
+        assert_same_directions(encoder.embed_texts(TEXTS), model.encode_text(tokenizer(TEXTS)))
     alone = encoder.embed_texts([TEXTS[0]])[0]
     np.testing.assert_allclose(alone, encoder.embed_texts(TEXTS)[0], atol=1e-5)
 
@@ -161,7 +152,7 @@ def publish_timm(folder: Path, *, channels: int = 3) -> Path:
     model = timm.create_model("vit_tiny_patch16_224", num_classes=5, **args)
     half = (0.5,) * channels
     model.pretrained_cfg |= {"input_size": (channels, 32, 32), "mean": half, "std": half}
-    save_for_hf(randomised(model), folder, model_args=args, safe_serialization=True)
+    save_for_hf(randomise(model), folder, model_args=args, safe_serialization=True)
     return folder
 
 
@@ -176,8 +167,8 @@ def test_timm_gives_its_own_image_vectors(channels: int, tmp_path: Path) -> None
     encoder = load_encoder(f"image:timm:{folder}")
     mode = "L" if channels == 1 else "RGB"
     with torch.no_grad():
-        pixels = torch.stack([transform(picture) for picture in pictures(mode)])
-        same(encoder.embed_images(IMAGES), model(pixels))
+        pixels = torch.stack([transform(as_picture(image, mode)) for image in IMAGES])
+        assert_same_directions(encoder.embed_images(IMAGES), model(pixels))
     assert encoder.encoder_id.startswith("tiny-vit@")
     assert not embeds_texts(encoder)
 
@@ -200,9 +191,9 @@ def test_bad_timm_models_are_encoder_errors(
         load_encoder("image:timm:resnet18.a1_in1k")
 
 
-def xrv_image(one: CxrImage, xrv: Any) -> Any:
+def xrv_image(image: CxrImage, xrv: Any) -> Any:
     """As torchxrayvision's README prepares an image."""
-    pixels = xrv.datasets.normalize(np.rint(one.pixels * 255).astype(np.uint8), 255)[None]
+    pixels = xrv.datasets.normalize(np.rint(image.pixels * 255).astype(np.uint8), 255)[None]
     return xrv.datasets.XRayResizer(224)(xrv.datasets.XRayCenterCrop()(pixels))
 
 
@@ -222,9 +213,9 @@ def test_torchxrayvision_gives_its_own_vectors(
     state = model.state_dict() | {"op_threshs": torch.zeros(18)}  # as a published one has
     save_file(state, tmp_path / f"{name}.safetensors")
     encoder = load_encoder(f"image:torchxrayvision:{name}")
-    pixels = torch.from_numpy(np.stack([xrv_image(one, xrv) for one in IMAGES])).float()
+    pixels = torch.from_numpy(np.stack([xrv_image(image, xrv) for image in IMAGES])).float()
     with torch.no_grad():
-        same(encoder.embed_images(IMAGES), model.features2(pixels))
+        assert_same_directions(encoder.embed_images(IMAGES), model.features2(pixels))
     (tmp_path / f"{name}.safetensors").write_bytes(b"not weights")
     with pytest.raises(EncoderError, match="whole"):
         load_encoder(f"image:torchxrayvision:{name}")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.published_models import made_up_image
 
 from encoders.base import CxrImage
 from encoders.packaged_weights import EncoderError
@@ -16,26 +17,17 @@ from encoders.preprocess import TRANSFORM_FILE, EvalTransform, resize_square
 SMALL = EvalTransform(size=32)
 
 
-def image(height: int = 60, width: int = 50, *, seed: int = 0) -> CxrImage:
-    """A smooth made-up image: a bright ellipse on a gradient, with noise."""
-    rows, columns = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    ellipse = ((rows - 0.55) / 0.3) ** 2 + ((columns - 0.6) / 0.2) ** 2 < 1
-    noise = np.random.default_rng(seed).normal(0, 0.02, (height, width))
-    pixels = np.clip(0.2 + 0.3 * rows + 0.4 * ellipse + noise, 0, 1)
-    return CxrImage(pixels.astype(np.float32), source_sha256="")
-
-
 @settings(max_examples=30)
 @given(gain=st.floats(0.1, 1.0), offset=st.floats(0.0, 1.0))
 def test_a_linear_window_changes_nothing(gain: float, offset: float) -> None:
-    plain = image()
+    plain = made_up_image()
     pixels = plain.pixels * np.float32(gain) + np.float32(offset * (1 - gain))
     windowed = CxrImage(pixels, source_sha256="")
     torch.testing.assert_close(SMALL(windowed), SMALL(plain), atol=2e-3, rtol=0)
 
 
 def test_an_image_in_its_true_shape_looks_like_the_same_image_stored_squashed() -> None:
-    tall = image(96, 64)
+    tall = made_up_image(96, 64)
     squashed = resize_square(torch.from_numpy(tall.pixels), 64).numpy()
     difference = SMALL(tall) - SMALL(CxrImage(squashed, source_sha256=""))
     assert difference.abs().mean() < 0.05  # of a scale whose whole range is 4
@@ -55,7 +47,7 @@ def test_a_flat_image_becomes_black(value: float) -> None:
 
 
 def test_the_same_image_gives_the_same_bits_in_the_tower_shape() -> None:
-    first, second = SMALL(image()), SMALL(image())
+    first, second = SMALL(made_up_image()), SMALL(made_up_image())
     assert first.shape == (3, 32, 32)
     assert first.dtype == torch.float32
     assert torch.equal(first, second)

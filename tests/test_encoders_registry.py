@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from support.published_models import CLIP_PROCESSOR, IMAGES, TINY, VISION, as_picture, publish
 from support.tiny_models import TEXTS, tiny_bert
-from test_encoders_preprocess import image
 from transformers import (
     AutoImageProcessor,
     AutoModel,
@@ -30,32 +29,12 @@ from transformers import (
     ViTConfig,
 )
 
-from encoders.base import CxrImage, ImageTextEncoder, embeds_texts
+from encoders.base import ImageTextEncoder, embeds_texts
 from encoders.packaged_weights import SHIPPED_ENCODER, EncoderError
 from encoders.registry import load_encoder
 
-IMAGES = [image(90, 70, seed=0), image(60, 80, seed=1), image(64, 64, seed=2)]
-SMALL: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-}
-VISION = {"image_size": 32, "patch_size": 8, **SMALL}
-WORDS = {"vocab_size": 200, "max_position_embeddings": 24, "eos_token_id": 3, **SMALL}
-MEAN, STD = [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
+WORDS = {"vocab_size": 200, "max_position_embeddings": 24, "eos_token_id": 3, **TINY}
 
-CLIP_PROCESSOR = {
-    "feature_extractor_type": "CLIPFeatureExtractor",
-    "do_resize": True,
-    "size": 32,
-    "resample": 3,
-    "do_center_crop": True,
-    "crop_size": 32,
-    "do_normalize": True,
-    "image_mean": MEAN,
-    "image_std": STD,
-}
 SIGLIP_PROCESSOR = {
     "image_processor_type": "SiglipImageProcessor",
     "size": {"height": 32, "width": 32},
@@ -81,7 +60,7 @@ def siglip(_: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def siglip2(_: Path) -> tuple[Any, dict[str, Any]]:
-    vision = SMALL | {"patch_size": 8, "num_patches": 16}
+    vision = TINY | {"patch_size": 8, "num_patches": 16}
     config = Siglip2Config(text_config=WORDS | {"projection_size": 32}, vision_config=vision)
     return Siglip2Model(config), NAFLEX_PROCESSOR
 
@@ -102,26 +81,9 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_bert(tmp_path_factory.mktemp("bert"))
 
 
-def publish(folder: Path, model: Any, processor: dict[str, Any], tokenizer: Path) -> Path:
-    """A folder as its publisher would upload it, with random weights."""
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    model.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
-    for path in tokenizer.glob("tokenizer*"):
-        shutil.copy(path, folder)
-    return folder
-
-
 @pytest.fixture
 def clip_folder(bert: Path, tmp_path: Path) -> Path:
     return publish(tmp_path / "tiny-clip", *clip(bert), bert)
-
-
-def picture(one: CxrImage) -> Image.Image:
-    """An image as a user of transformers would open it."""
-    return Image.fromarray(np.rint(one.pixels * 255).astype(np.uint8)).convert("RGB")
 
 
 @pytest.mark.parametrize("published", PAIRS, ids=lambda make: make.__name__)
@@ -132,7 +94,7 @@ def test_a_pair_gives_the_vectors_of_transformers(
     model = AutoModel.from_pretrained(folder).eval()
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    pixels = processor([picture(one) for one in IMAGES], return_tensors="pt")
+    pixels = processor([as_picture(image) for image in IMAGES], return_tensors="pt")
     context = min(model.config.text_config.max_position_embeddings, tokenizer.model_max_length)
     tokens = tokenizer(
         TEXTS, padding="max_length", truncation=True, max_length=context, return_tensors="pt"
@@ -154,7 +116,7 @@ def test_a_vision_model_embeds_images_only(bert: Path, tmp_path: Path) -> None:
     folder = publish(tmp_path / "tiny-dino", model, CLIP_PROCESSOR, bert)
     encoder = load_encoder(f"image:hf:{folder}")
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    pixels = processor([picture(one) for one in IMAGES], return_tensors="pt")
+    pixels = processor([as_picture(image) for image in IMAGES], return_tensors="pt")
     with torch.no_grad():
         expected = torch.nn.functional.normalize(model(**pixels).pooler_output, dim=-1)
     np.testing.assert_allclose(encoder.embed_images(IMAGES), expected.numpy(), rtol=0, atol=1e-4)
@@ -166,8 +128,8 @@ def test_a_vision_model_embeds_images_only(bert: Path, tmp_path: Path) -> None:
 def test_an_input_alone_and_in_a_batch_gives_the_same_vector(clip_folder: Path) -> None:
     encoder = load_encoder(f"hf:{clip_folder}")
     together, texts = encoder.embed_images(IMAGES), encoder.embed_texts(TEXTS)
-    for row, (one, text) in enumerate(zip(IMAGES, TEXTS, strict=True)):
-        np.testing.assert_allclose(encoder.embed_images([one])[0], together[row], atol=1e-5)
+    for row, (image, text) in enumerate(zip(IMAGES, TEXTS, strict=True)):
+        np.testing.assert_allclose(encoder.embed_images([image])[0], together[row], atol=1e-5)
         np.testing.assert_allclose(encoder.embed_texts([text])[0], texts[row], atol=1e-5)
     assert encoder.embed_images([]).shape == (0, encoder.dim)
     with pytest.raises(ValueError, match="empty"):

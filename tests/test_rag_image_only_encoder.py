@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from support.fake_encoder import FakeEncoder
+from support.published_models import CLIP_PROCESSOR, VISION, publish
 from support.small_corpus import small_corpus
 from support.tiny_models import tiny_bert
-from test_encoders_registry import CLIP_PROCESSOR, VISION, publish
 from test_rag_cli import Cli, cli  # noqa: F401
 from test_rag_index_images import images_of
 from transformers import Dinov2Config, Dinov2Model
