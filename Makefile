@@ -1,13 +1,13 @@
-# Two commands: `make demo` and `make test`. Both make what they need and reuse what is there.
+# Two commands: `make demo` and `make test`. Both install what they need and reuse what exists.
 PYTHON ?= python3.11
 export PRESET ?= cpu
 ARGS ?=
-# torch's threads sleep while they wait: spinning, they took six times as long on busy cores
+# idle torch threads sleep instead of spinning, which took six times as long on busy cores
 export OMP_WAIT_POLICY ?= passive
-# without kept bytecode every start compiles torch, transformers and gradio again
+# without cached bytecode every start would compile torch, transformers and gradio again
 unexport PYTHONDONTWRITEBYTECODE
 CXR = .venv/bin/cxr-rag
-# a browser, a Chroma and a torch each: more than four would need more than 24 GB
+# each worker runs a browser, Chroma and torch: more than four need over 24 GB
 WORKERS = -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 .PHONY: demo test lint quick arms-small setup llm clean
@@ -35,7 +35,7 @@ arms-small: setup
 	@rm -rf runs/arms-small
 	@.venv/bin/python -m experiments.ablation --config configs/train/arms-small.toml --out runs/arms-small
 
-# what a developer needs: the app, its data, the checks and `.venv/bin/pre-commit`
+# for developers: the app, its data, the checks and `.venv/bin/pre-commit`
 setup:
 	@$(PYTHON) bootstrap.py app data dev
 

