@@ -40,10 +40,8 @@ def list_images(
 ) -> Listing:
     """The images of a folder, a DICOMDIR, a list (CSV, JSONL, JSON) or a single image.
 
-    Args:
-        source: one of these.
-        root: folder that the paths of a list are relative to; by default the list's own.
-        skip_folder: a folder within ``source`` to leave out (the output's).
+    Paths of a list are relative to ``root``, by default the list's own folder. ``skip_folder`` is a
+    folder within ``source`` to leave out (the output's).
 
     Raises:
         UsageError: ``source`` does not exist, or is a list with wrong lines; each is named.

@@ -80,9 +80,7 @@ class _ListRowError(ValueError):
 def read_list(path: Path, *, root: Path) -> Listing:
     """The images of a .csv, .jsonl or .json list.
 
-    Args:
-        path: the list.
-        root: of its relative paths, and of absolute ones that do not exist.
+    ``root`` is the folder of its relative paths, and of absolute ones that do not exist.
 
     Raises:
         UsageError: names what is wrong with each wrong line.

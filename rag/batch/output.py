@@ -23,8 +23,8 @@ from rag.schema import Status
 
 PREDICTIONS, STUDIES, SUMMARY = "predictions.jsonl", "studies.jsonl", "summary.json"
 _LOCK = ".lock"
-_COMMON_KEYS = ("encoder_id", "index_id", "llm", "prompt")
-"""Equal in all predictions of one file."""
+_PROVENANCE_KEYS = ("encoder_id", "index_id", "llm", "prompt")
+"""Equal in all predictions of one file; see `ReportPipeline.provenance`."""
 
 
 class BatchOutput:
@@ -41,7 +41,7 @@ class BatchOutput:
         self.predictions = folder / PREDICTIONS
         self.statuses: dict[str, Status] = {}
         self.errors: Counter[str] = Counter()
-        self._made_with: dict[str, str] = {}
+        self._provenance: dict[str, str] = {}
         if self.predictions.exists():
             with explain_disk_errors(self.predictions):
                 self._read()
@@ -67,17 +67,17 @@ class BatchOutput:
 
     def _add(self, number: int, values: Any) -> None:
         try:
-            study_id, made_with = values["study_id"], {name: values[name] for name in _COMMON_KEYS}
-            status, error = Status(values["status"]), values["error"]
+            study_id, status, error = values["study_id"], Status(values["status"]), values["error"]
+            provenance = {name: values[name] for name in _PROVENANCE_KEYS}
         except (KeyError, ValueError, TypeError) as wrong:
             raise self._foreign_line(number, "it has other keys") from wrong
         if study_id in self.statuses:
             raise self._foreign_line(number, f"the study {study_id!r} has an earlier line")
-        if made_with != (self._made_with or made_with):
+        if provenance != (self._provenance or provenance):
             raise self._foreign_line(
                 number, "it was made with another encoder, index, model or prompt"
             )
-        self._made_with = made_with
+        self._provenance = provenance
         self._count(study_id, status, error)
 
     def _foreign_line(self, number: int, why: str) -> UsageError:
@@ -90,16 +90,16 @@ class BatchOutput:
         if status is Status.FAILED:
             self.errors[error] += 1
 
-    def refuse_mixture(self, made_with: Mapping[str, str]) -> None:
+    def check_provenance(self, provenance: Mapping[str, str]) -> None:
         """Refuse to mix predictions of two encoders, indexes, models or prompts in one file.
 
         Raises:
             UsageError: names what has changed.
         """
         changed = [
-            f"{name} was {old!r} and is {made_with[name]!r}"
-            for name, old in self._made_with.items()
-            if made_with[name] != old
+            f"{name} was {old!r} and is {provenance[name]!r}"
+            for name, old in self._provenance.items()
+            if provenance[name] != old
         ]
         if changed:
             raise UsageError(

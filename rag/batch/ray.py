@@ -49,12 +49,7 @@ def ray_prepare(settings: Settings, *, address: str = "") -> Iterator[Prepare]:
 
 
 def prepare_on_ray(make_pipeline: MakePipeline, *, workers: int) -> Prepare:
-    """The first half of a batch on the connected cluster.
-
-    Args:
-        make_pipeline: called once in every worker.
-        workers: actors, with one processor each.
-    """
+    """The first half of a batch on the connected cluster, with one processor per worker."""
 
     def prepare(studies: Iterable[Study]) -> Iterator[PreparedStudy]:
         import ray.data  # noqa: PLC0415 - an extra

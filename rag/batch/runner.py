@@ -88,14 +88,9 @@ def run_batch(
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Counts:
-    """Draft the studies that have no line in the output yet.
+    """Draft the studies, with distinct ids, that have no line in the output yet.
 
-    Args:
-        studies: of the input, with distinct ids.
-        engine: makes the predictions.
-        output: of `open_output`.
-        retry_failed: draft again those that failed before.
-        progress: called after every study.
+    ``retry_failed`` also drafts those that failed before. ``progress`` is called after every study.
 
     Raises:
         UsageError: the output was made with another encoder, index, model or prompt.
@@ -104,7 +99,7 @@ def run_batch(
     """
     if retry_failed:
         logger.info("failed studies to retry: %d", output.drop_failures())
-    output.refuse_mixture(engine.pipeline.provenance)
+    output.check_provenance(engine.pipeline.provenance)
     output.write_studies(studies)
     left = [study for study in studies if study.study_id not in output.statuses]
     counts = Counts(total=len(studies), done_before=len(studies) - len(left), errors=output.errors)

@@ -83,7 +83,7 @@ def batch(
     with open_output(output) as out:
         studies = _studies(source, out, root=img_root_dir, by_folder=by_folder)
         ray = ray_address if engine == "ray" else None
-        summary = _run(settings, studies, out, stop, ray=ray, retry_failed=retry_failed)
+        counts = _run(settings, studies, out, stop, ray_address=ray, retry_failed=retry_failed)
         if save_json_file is not None and out.predictions.exists():
             count = manifests.write_rexrank(source, save_json_file, out.predictions)
             typer.echo(f"{save_json_file}: {count} studies")
@@ -91,8 +91,8 @@ def batch(
         say("interrupted; run the same command to resume")
         sys.stdout.flush()
         os._exit(128 + stop.signal)  # without waiting for a thread that hangs
-    _print_summary(summary, output)
-    if not summary.complete:
+    _print_summary(counts, output)
+    if not counts.complete:
         sys.exit(EXIT_FAILED)
 
 
@@ -120,7 +120,7 @@ def _run(
     output: "BatchOutput",
     stop: "Stop",
     *,
-    ray: str | None,
+    ray_address: str | None,
     retry_failed: bool,
 ) -> "Counts":
     from rag.batch.runner import run_batch
@@ -132,12 +132,12 @@ def _run(
         llm = resources.enter_context(LlmServer(settings, say=say))
         pipeline = resources.enter_context(open_pipeline(settings, load_encoder(settings)))
         llm.wait()
-        if ray is None:
+        if ray_address is None:
             prepare = threaded_prepare(pipeline, threads=settings.batch.num_workers)
         else:
             from rag.batch.ray import ray_prepare
 
-            prepare = resources.enter_context(ray_prepare(settings, address=ray))
+            prepare = resources.enter_context(ray_prepare(settings, address=ray_address))
         resources.enter_context(_stopped_by_signals(stop))
         advance = resources.enter_context(progress_bars())
         engine = Engine(

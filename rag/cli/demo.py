@@ -57,12 +57,7 @@ def demo(
 
 
 def run_demo(settings: "Settings", *, open_page: Callable[..., None], say: Say) -> None:
-    """Run until interrupted.
-
-    Args:
-        settings: of page, model and index.
-        open_page: called with the pipeline and the settings; returns when the page closes.
-        say: called with each message.
+    """Run until interrupted, or until ``open_page`` returns.
 
     Raises:
         ServerError: a port is in use, or a server did not start.

@@ -34,8 +34,7 @@ _MAX_XML_BYTES = 1_000_000  # the largest report has 12 kB
 def read_openi_reports(archive: Path | None = None) -> Corpus:
     """All reports with findings or impression; sections verbatim, XXXX kept.
 
-    Args:
-        archive: the .tgz of XML files; by default the installed package's.
+    ``archive`` is the .tgz of XML files, by default the installed package's.
 
     Raises:
         CorpusError: the package is not installed, or its archive cannot be read.

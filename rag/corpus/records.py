@@ -129,11 +129,7 @@ def ids_in_path(path: str | PurePath, known_ids: Container[str]) -> frozenset[st
 
     A path component names an id if it equals it, or starts with it followed by a character that is
     neither letter nor digit: ``images/CXR330_IM-1577-0001.jpg`` names CXR330, not CXR33. Within one
-    component the longest id wins.
-
-    Args:
-        path: with slashes or backslashes.
-        known_ids: all ids, or those of `candidate_ids` that exist.
+    component the longest id wins. ``known_ids`` may be just those of `candidate_ids` that exist.
     """
     found = (next((id_ for id_ in ids if id_ in known_ids), "") for ids in _prefixes(path))
     return frozenset(found) - {""}

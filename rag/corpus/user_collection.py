@@ -88,7 +88,8 @@ def read_collection(
         elif path.stat().st_size == 0:
             raise CorpusError(f"{path} is empty")
         else:
-            rows = map(_rename, read_table(path, required=(("report_id", "reportid", "id"),)))
+            id_columns = ("report_id", "reportid", "id")
+            rows = map(_rename_columns, read_table(path, required=(id_columns,)))
         records, problems, warnings = _read_rows(rows)
     except TableError as error:
         raise CorpusError(str(error)) from error
@@ -106,7 +107,7 @@ def read_collection(
     )
 
 
-def _rename(row: Row) -> Row:
+def _rename_columns(row: Row) -> Row:
     values = dict(row.values)
     for alias, column in _COLUMN_ALIASES.items():
         if alias in values and column not in values:

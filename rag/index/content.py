@@ -107,12 +107,7 @@ def merge_collection(
 ) -> tuple[IndexContent, IndexSummary]:
     """Replace a collection's part of an index; returns the new content and what changes.
 
-    Args:
-        base: the current content.
-        corpus: the collection.
-        exclude: studies to leave out.
-        screens: applied to every other report.
-        progress: called as ("read", done, total).
+    ``exclude`` are study ids. ``progress`` is called as ("read", done, total).
     """
     others = {r.report_id: r for r in base.records if r.collection != corpus.name}
     old_hashes = {r.report_id: record_hash(r) for r in base.records if r.collection == corpus.name}

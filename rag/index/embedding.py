@@ -176,12 +176,7 @@ def embed_images(
 ) -> tuple[dict[str, set[str]], int, list[Problem]]:
     """Read the images of studies that have a report, and embed those that are not in the cache.
 
-    Args:
-        images: by study; unreadable and blank ones become problems.
-        records: all records of the index.
-        encoder: embeds the images.
-        cache: of the vectors.
-        progress: called as ("images", done, total).
+    Unreadable and blank images become problems. ``progress`` is called as ("images", done, total).
 
     Returns:
         Image key (hash of its file) -> ids of its study's reports; the number of images embedded;

@@ -76,13 +76,8 @@ def write_version(
 ) -> None:
     """Write, check and publish a version; drop all other vectors from the cache.
 
-    Args:
-        directory: of the index.
-        info: of `new_index_info`.
-        content: of the version.
-        cache: has a vector for every text and image.
-        url: of a Chroma server, or empty.
-        progress: called as ("index", records written, total), then ("publish", step, 3).
+    The cache must have a vector for every text and image. ``progress`` is called as ("index",
+    records written, total), then ("publish", step, 3).
 
     Raises:
         StoreError, OSError, sqlite3.Error: Chroma or the disk failed; the old version stays.
