@@ -1,7 +1,7 @@
-"""The panels about the draft: its sentences, its provenance, its state, and the exports.
+"""The panels about the draft: its sentences, its provenance, and the exports.
 
-Prepares the values of ``draft.html`` (each sentence with verdict, sources and actions),
-``provenance.html`` and ``state.html`` in ``templates/``, and of ``static/exports.js``.
+Prepares the values of ``draft.html`` (each sentence with verdict, sources and actions) and
+``provenance.html`` in ``templates/``, and of ``static/exports.js``.
 """
 
 import json
@@ -20,7 +20,7 @@ from rag.prediction import Prediction
 from rag.report_nlp.sentences import with_sentences
 from rag.report_nlp.statements import Side, parse_sentence
 from rag.report_reading import sentence_findings
-from rag.review.reviewed_report import ReportLine, ReviewedReport, State
+from rag.review.reviewed_report import ReportLine, ReviewedReport
 from rag.schema import PRIOR, DraftSentence, ReportRecord, Section, Status
 from reading_room import strings
 from reading_room.session import ActionError, Session
@@ -168,18 +168,6 @@ def _regions(text: str, prediction: Prediction, map_measures: MapMeasures) -> st
 
 EXPORT_SUFFIXES = {"text": "txt", "markdown": "md", "json": "json", "pdf": "pdf", **FILE_SUFFIXES}
 """File name suffix of each export."""
-
-_STATE_MARKS = {
-    State.DRAFT: ("○", "draft"),
-    State.EDITED: ("✎", "edited"),
-    State.SIGNED: ("■", "signed"),
-    State.ADDENDUM: ("■+", "addendum"),
-}
-
-
-def state_html(report: ReviewedReport | None) -> str:
-    """HTML of the report's state, and what is missing for the next."""
-    return render("state.html", report=report, marks=_STATE_MARKS)
 
 
 def exports_value(session: Session, *, file: str = "") -> dict[str, Any]:

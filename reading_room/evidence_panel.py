@@ -7,7 +7,6 @@ draft. Prepares the values of ``templates/evidence.html`` and ``prior.html``.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from rag.change import Change
 from rag.report_nlp.lexicon import FindingKind
 from rag.report_nlp.scopes import Polarity
 from rag.report_nlp.sentences import sentence_spans, strip_list_number
@@ -170,18 +169,8 @@ def _normalized(text: str) -> str:
     return " ".join(strip_list_number(text).split()).casefold()
 
 
-_CHANGE_SIGNS = {
-    Change.NEW: "+",
-    Change.PERSISTS: "=",
-    Change.RESOLVED: "✓",
-    Change.CANNOT_TELL: "?",
-}
-
-
 def prior_html(session: Session) -> str:
     """HTML of the prior and of what has changed since; empty without a prior."""
     if not session.prior:
         return ""
-    return render(
-        "prior.html", prior=session.prior, evidence=session.prior_evidence, signs=_CHANGE_SIGNS
-    )
+    return render("prior.html", prior=session.prior, evidence=session.prior_evidence)

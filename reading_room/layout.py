@@ -11,7 +11,7 @@ from rag.localization import MapMeasures
 from rag.settings import PageSettings
 from reading_room import strings
 from reading_room.controller import MAX_INDICATION
-from reading_room.draft_panel import draft_html, exports_value, provenance_html, state_html
+from reading_room.draft_panel import draft_html, exports_value, provenance_html
 from reading_room.evidence_panel import evidence_html, prior_html
 from reading_room.image_panel import viewer_value
 from reading_room.session import CurrentSession, Session
@@ -101,7 +101,7 @@ class PageParts:
 
     def _lay_out_signing(self) -> None:
         with gr.Column(elem_id="signing"):
-            self.state = gr.HTML(state_html(None), elem_id="state")
+            self.state = gr.HTML(render("state.html", report=None), elem_id="state")
             with gr.Row():
                 self.signer = text_field(
                     strings.SIGNER, max_length=120, elem_id="signer", min_width=100
@@ -143,7 +143,7 @@ class PageParts:
             self.session: current,
             self.draft: draft_html(session, map_measures=self._map_measures),
             self.evidence: evidence_html(session, attribution=self._attribution),
-            self.state: state_html(report),
+            self.state: render("state.html", report=report),
             self.exports: exports_value(session),
             self.provenance: provenance_html(session.prediction),
             self.prior: prior_html(session),

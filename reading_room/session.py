@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from rag.change import PriorEvidence
 from rag.errors import CxrRagError
-from rag.grounding import DraftCheck, Verdict, check_draft
+from rag.grounding import DraftCheck, SentenceCheck, Verdict, check_draft
+from rag.grounding.verdicts import ImageVerdict
 from rag.prediction import Prediction
 from rag.priors import NO_PRIOR, Prior
 from rag.review.reviewed_report import ReportLine, ReviewedReport, ReviewError
@@ -20,7 +21,6 @@ from rag.schema import Draft, DraftSentence, Hit, Section
 from rag.study import NO_REGION, ReaderRegion
 from reading_room import strings
 from reading_room.image_panel import ShownImage
-from reading_room.templating import mark_of
 
 _Item = TypeVar("_Item")
 
@@ -234,13 +234,16 @@ def _undo(session: Session, report: ReviewedReport) -> Session:
 
 
 def _supported_lines(session: Session, report: ReviewedReport, prediction: Prediction) -> list[int]:
-    """Keys of the sentences that neither their sources nor the image call into question."""
+    """Keys of the sentences that their sources support and the image does not make unlikely."""
+
+    def is_supported(check: SentenceCheck) -> bool:
+        image = prediction.image_mark(check.sentence)
+        unlikely = image is not None and image.verdict is ImageVerdict.UNLIKELY
+        return check.verdict is Verdict.SUPPORTED and not unlikely
+
     checks = session.check.sentences if session.check else ()
     return [
-        line.key
-        for line, check in zip(report.lines, checks, strict=True)
-        if check.verdict is Verdict.SUPPORTED
-        and not mark_of(check, line, prediction.image_mark(check.sentence)).alarming
+        line.key for line, check in zip(report.lines, checks, strict=True) if is_supported(check)
     ]
 
 

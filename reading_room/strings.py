@@ -179,6 +179,7 @@ PRIOR_DATE = "Date, if not in a header (YYYY-MM-DD)"
 USE_PRIOR, DROP_PRIOR = "Compare", "Remove the prior"
 DAYS_EARLIER = "{} days earlier"
 CHANGE_COLUMNS = ("Finding", "Prior report", "Then", "Now", "Change")
+CHANGE_SIGNS = {"new": "+", "persists": "=", "resolved": "✓", "cannot tell": "?"}
 CHANGE_HINT = (
     "Then, Now: probability in the prior image and in this one. "
     "Changes are stated only where tests found them right often enough (docs/priors.md)."
@@ -205,10 +206,10 @@ STOPPED = "The reader stopped the draft before it was finished."
 # Signing
 NO_STATE = "No report yet."
 STATES = {
-    "draft": "Draft",
-    "edited": "Edited",
-    "signed": "Signed",
-    "signed with addendum": "Signed, with addendum",
+    "draft": ("○", "Draft"),
+    "edited": ("✎", "Edited"),
+    "signed": ("■", "Signed"),
+    "signed with addendum": ("■+", "Signed, with addendum"),
 }
 TO_REVIEW = "{} sentence{} to review"
 ALL_REVIEWED = "all sentences reviewed: ready to sign"

@@ -14,7 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from encoders.base import View
 from rag.grounding.verdicts import (
-    CitationMatch,
     ImageMark,
     ImageVerdict,
     Issue,
@@ -71,23 +70,20 @@ _ENVIRONMENT.globals.update(
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """CSS class, sign and words of a verdict, and whether it calls for the reader's attention."""
+    """CSS class, sign and words of a verdict."""
 
     css: str
     sign: str
     text: str
-    alarming: bool = False
 
 
 _VERDICT_MARKS = {
-    Verdict.PARTLY: Mark("partly", "≈", "partly supported", alarming=True),
-    Verdict.UNSUPPORTED: Mark("unsupported", "?", "unsupported", alarming=True),
-    Verdict.CONTRADICTED_BY_IMAGE: Mark(
-        "contradicted", "≠", "contradicted by the image", alarming=True
-    ),
-    Verdict.CONTRADICTED: Mark("contradicted", "≠", "contradicted by the evidence", alarming=True),
+    Verdict.PARTLY: Mark("partly", "≈", "partly supported"),
+    Verdict.UNSUPPORTED: Mark("unsupported", "?", "unsupported"),
+    Verdict.CONTRADICTED_BY_IMAGE: Mark("contradicted", "≠", "contradicted by the image"),
+    Verdict.CONTRADICTED: Mark("contradicted", "≠", "contradicted by the evidence"),
 }
-_UNLIKELY = Mark("contradicted", "⚠", "cited, but unlikely in the image", alarming=True)
+_UNLIKELY = Mark("contradicted", "⚠", "cited, but unlikely in the image")
 _UNCHECKED = Mark("unchecked", "…", "not checked yet")
 _READERS_OWN = Mark("own", "✎", "reader's own words")
 
@@ -113,17 +109,9 @@ _IMAGE_MARKS = {
     ImageVerdict.NOT_ASSESSABLE: ("○", "image: not assessable"),
     ImageVerdict.UNLIKELY: ("⚠", "image: UNLIKELY"),
 }
-_CITED_TEXTS = {
-    CitationMatch.VERBATIM: "verbatim",
-    CitationMatch.SAME_MEANING: "same meaning",
-    CitationMatch.PARTLY: "partly",
-    CitationMatch.NOT: "not in the cited report",
-}
 
 
-def mark_of(
-    check: SentenceCheck | None, line: ReportLine | None = None, image: ImageMark | None = None
-) -> Mark:
+def mark_of(check: SentenceCheck | None, line: ReportLine, image: ImageMark | None) -> Mark:
     """The mark of a sentence: by its verdict, or as the reader's own words if it cites nothing.
 
     Args:
@@ -131,7 +119,7 @@ def mark_of(
         line: the sentence under review.
         image: whether the image agrees; None if the encoder predicts no findings.
     """
-    if line and line.decision in (Decision.EDITED, Decision.ADDED) and not line.sources:
+    if line.decision in (Decision.EDITED, Decision.ADDED) and not line.sources:
         return _READERS_OWN
     if check is None:
         return _UNCHECKED
@@ -139,7 +127,7 @@ def mark_of(
         return _VERDICT_MARKS[check.verdict]
     if image is not None and image.verdict is ImageVerdict.UNLIKELY:
         return _UNLIKELY
-    text = f"cited: {_CITED_TEXTS[check.citation_match]}"
+    text = f"cited: {check.citation_match}"
     agrees = image is not None and image.verdict is ImageVerdict.LIKELY
     return Mark("supported", "✓", text) if agrees else Mark("cited", "❝", text)
 
