@@ -101,7 +101,7 @@ class LabelledExample:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Everything a run learns from or is validated on; ``left_out`` counts studies by reason."""
+    """Everything to train and validate on; ``left_out`` counts what was excluded, by reason."""
 
     train: tuple[TrainingStudy, ...]
     val: tuple[TrainingStudy, ...]

@@ -55,11 +55,14 @@ def train(
     is_main = accelerator.is_main_process
     torch.manual_seed(settings.seed)
     model, transform = init_model(settings)
-    examples = [example for example in dataset.labelled if example.split is Split.TRAIN]
-    labelled = None
-    if settings.labelled is not None:
+    dataset = _select(dataset, settings)
+    labelled = experts = None
+    if settings.labelled:
         labelled = load_labelled_tensors(
-            examples, findings=settings.labelled.findings, side=settings.cache_side, cache=cache
+            dataset.labelled,
+            findings=settings.labelled.findings,
+            side=settings.cache_side,
+            cache=cache,
         )
     if labelled and settings.pretrain:
         with accelerator.main_process_first():  # the others load its result
@@ -75,21 +78,19 @@ def train(
         # so that the weights initialized below are the same in a resumed run
         torch.manual_seed(step_seed(settings.seed, step=-1))
     data = load_training_tensors(dataset.train, settings=settings, model=model, cache=cache)
-    experts = None
-    if settings.expert is not None:
+    if settings.expert:
         experts = load_expert_tensors(
             dataset.experts, studies=dataset.train, side=settings.cache_side, cache=cache
         )
     steps = settings.optim.epochs * (len(data.study) // settings.optim.batch_size)
     settings_json = settings.model_dump(mode="json")
-    expert_images = dataset.experts if settings.expert else ()
     identity: list[object] = [
         settings_json,
         [study.study_id for study in dataset.train],
-        [image.study_id for image in expert_images],
+        [image.study_id for image in dataset.experts],
     ]
     if settings.labelled:
-        identity.append([[example.image_id, example.labels] for example in examples])
+        identity.append([[example.image_id, example.labels] for example in dataset.labelled])
     folder = RunFolder(out, fingerprint=fingerprint(*identity))
     objective = Objective(
         model,
@@ -104,7 +105,7 @@ def train(
     if is_main:  # after `load`, which refuses the folder of another run
         folder.start(
             settings=settings_json,
-            expert_images=len(expert_images),
+            expert_images=len(dataset.experts),
             studies=len(dataset.train),
             images=len(data.study),
             left_out=dataset.left_out,
@@ -134,6 +135,16 @@ def train(
         folder.write_curves()
     accelerator.wait_for_everyone()
     return out / MODEL_FOLDER
+
+
+def _select(dataset: Dataset, settings: TrainSettings) -> Dataset:
+    """Only the annotated images that the settings train on."""
+    labelled = [example for example in dataset.labelled if example.split is Split.TRAIN]
+    return replace(
+        dataset,
+        experts=dataset.experts if settings.expert else (),
+        labelled=tuple(labelled) if settings.labelled else (),
+    )
 
 
 def init_model(settings: TrainSettings) -> tuple[EclipModel, EvalTransform]:
