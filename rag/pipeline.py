@@ -60,7 +60,7 @@ class ReportPipeline(Runnable[Study, Prediction]):
         self.drafter = drafter
 
     def prepare(self, study: Study) -> PreparedStudy:
-        """Load, analyze and retrieve."""
+        """Load, analyze and retrieve; an error becomes a failed prediction."""
         prediction, clock = self.start_prediction(study), Stopwatch()
         prior = CheckedPrior()
         try:
