@@ -31,7 +31,7 @@ class JudgeHandler(ChatHandler):
     answer = ""
 
     def do_POST(self) -> None:
-        body = self.question()
+        body = self.read_body()
         self.requests.append(body)
         if self.status != 200:
             self.refuse(self.status)

@@ -100,7 +100,7 @@ def test_an_address_of_two_nodes_and_a_killed_worker_equal_the_local_engine(
     address, nodes = two_nodes
     with fake_choosing_llm.serve() as llm:
         assert batch(images, tmp_path / "local", home=home, url=llm.url) == 3
-        llm.seconds = 0.3  # so that a worker can be killed in the middle
+        llm.delay_s = 0.3  # so that a worker can be killed in the middle
         killed: list[int] = []
 
         def kill_one() -> None:

@@ -150,8 +150,8 @@ def test_an_unexpected_failure_is_counted_too(
 def test_a_busy_server_slows_the_batch_and_loses_nothing(
     tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
-    llm.seconds = 0.01
-    llm.status = lambda prompt: 429 if llm.under_way > 2 else 200
+    llm.delay_s = 0.01
+    llm.status = lambda prompt: 429 if llm.active > 2 else 200
     before = count_drafts()
     summary = small_batch.run(images, tmp_path, store=store, url=llm.url, patience=60)
     assert summary.this_run.total() == COUNT
@@ -212,7 +212,7 @@ def test_a_foreign_predictions_file_is_not_touched(
 def test_a_stop_finishes_drafts_in_progress_and_starts_none(
     tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm
 ) -> None:
-    llm.seconds = 0.2
+    llm.delay_s = 0.2
     stop = Stop()
 
     def end_soon(prompt: str) -> int:
@@ -311,6 +311,6 @@ def test_killed_while_failures_are_retried(tmp_path: Path, store: Path, llm: Cho
 
 
 def test_drafts_are_concurrent(tmp_path: Path, store: Path, images: Path, llm: ChoosingLlm) -> None:
-    llm.seconds = 0.1
+    llm.delay_s = 0.1
     small_batch.run(images, tmp_path, store=store, url=llm.url)
-    assert llm.most > 3
+    assert llm.max_active > 3

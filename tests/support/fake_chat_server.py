@@ -1,4 +1,4 @@
-"""What the fake OpenAI-compatible servers share: real HTTP on a free loopback port, no model."""
+"""Base of the fake OpenAI-compatible servers: HTTP on a free loopback port, no model."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ MODEL = "fake-model"
 
 
 class ChatHandler(BaseHTTPRequestHandler):
-    """Lists its one model; how a question is answered is the subclass's."""
+    """Lists one model; subclasses answer requests."""
 
     def log_message(self, *_: object) -> None:
         pass
@@ -19,7 +19,7 @@ class ChatHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send(200, {"data": [{"id": MODEL}]})
 
-    def question(self) -> dict[str, Any]:
+    def read_body(self) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["content-length"])))
         return body
 
@@ -52,7 +52,7 @@ class ChatHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def listening(handler: type[ChatHandler], *, daemon_threads: bool = False) -> Iterator[str]:
-    """Serve for as long as the block runs; gives the base URL."""
+    """Serve; yields the base URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = daemon_threads
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

@@ -1,7 +1,6 @@
-"""A fake OpenAI-compatible server for unit tests: takes the first option wherever it may choose.
+"""A fake OpenAI-compatible server for unit tests that always chooses the first option.
 
-So its answers are valid whatever the evidence is, and the same for the same question. It can be
-slow, busy, broken or away, for all questions or for some.
+Its answers are valid for any evidence, and deterministic. It can be slow, busy or broken.
 """
 
 import json
@@ -17,16 +16,15 @@ __all__ = ["MODEL", "ChoosingLlm", "serve"]
 
 
 class ChoosingLlm:
-    """What the server does, and what it was asked."""
+    """How the server behaves, and what it was asked."""
 
     def __init__(self) -> None:
         self.url = ""
-        self.seconds = 0.0
-        self.room = threading.Semaphore(10_000)
+        self.delay_s = 0.0
         self.status: Callable[[str], int] = lambda prompt: 200
         self.prompts: list[str] = []
-        self.under_way = 0
-        self.most = 0
+        self.active = 0
+        self.max_active = 0
         self.lock = threading.Lock()
 
     def answer(self, body: dict[str, Any]) -> str:
@@ -36,33 +34,32 @@ class ChoosingLlm:
 
 @contextmanager
 def serve() -> Iterator[ChoosingLlm]:
-    """A fake on a free loopback port for as long as the block runs."""
+    """Serve on a free loopback port."""
     fake = ChoosingLlm()
 
     class Handler(ChatHandler):
         protocol_version = "HTTP/1.0"
 
         def do_POST(self) -> None:
-            body = self.question()
+            body = self.read_body()
             prompt = json.dumps(body["messages"])
             with fake.lock:
                 fake.prompts.append(prompt)
-                fake.under_way += 1
-                fake.most = max(fake.most, fake.under_way)
+                fake.active += 1
+                fake.max_active = max(fake.max_active, fake.active)
             try:
                 status = fake.status(prompt)
                 if status != 200:
                     self.refuse(status)
                     return
-                with fake.room:
-                    time.sleep(fake.seconds)
+                time.sleep(fake.delay_s)
                 self.stream([fake.answer(body)], "stop")
             finally:
                 with fake.lock:
-                    fake.under_way -= 1
+                    fake.active -= 1
 
         def handle(self) -> None:
-            # askers are killed: that is what the tests are about
+            # the tests kill clients
             with suppress(BrokenPipeError, ConnectionResetError):
                 super().handle()
 

@@ -1,6 +1,6 @@
 """A fake OpenAI-compatible server for unit tests: real HTTP, canned answers, no model.
 
-It streams the text it was given word by word, as vLLM would, and keeps the requests it got.
+It streams an answer word by word, as vLLM does, and records the requests.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ __all__ = ["MODEL", "FakeLlm", "serve"]
 
 
 class FakeLlm:
-    """Answers queued by the test, one a request; the last one is repeated."""
+    """Answers queued by a test, one per request; the last is repeated."""
 
     def __init__(self) -> None:
         self.answers: list[str] = ["{}"]
@@ -28,12 +28,12 @@ class FakeLlm:
 
 @contextmanager
 def serve() -> Iterator[FakeLlm]:
-    """A fake on a free loopback port for as long as the block runs."""
+    """Serve on a free loopback port."""
     fake = FakeLlm()
 
     class Handler(ChatHandler):
         def do_POST(self) -> None:
-            fake.requests.append(self.question())
+            fake.requests.append(self.read_body())
             if fake.status != 200:
                 self.refuse(fake.status)
                 return

@@ -1,4 +1,4 @@
-"""A server that misbehaves on purpose, over real HTTP: one raw answer a connection, in order."""
+"""A misbehaving server: one raw answer per connection, in order."""
 
 import socket
 import struct
@@ -19,21 +19,21 @@ Answer = Callable[[socket.socket], None]
 
 
 def good(text: str) -> Answer:
-    """A whole, well-formed stream."""
+    """A complete, well-formed stream."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return _sends(STREAM + EVENT % (DELTA % escaped) + EVENT % STOP + "data: [DONE]\n\n")
+    return _send(STREAM + EVENT % (DELTA % escaped) + EVENT % STOP + "data: [DONE]\n\n")
 
 
 def status(code: int, *headers: str) -> Answer:
     """An error status with a JSON body."""
     body = '{"error": {"message": "said no"}}'
     lines = [f"HTTP/1.1 {code} X", f"content-length: {len(body)}", "connection: close", *headers]
-    return _sends("\r\n".join([*lines, "content-type: application/json", "", body]))
+    return _send("\r\n".join([*lines, "content-type: application/json", "", body]))
 
 
 def raw(data: str | bytes) -> Answer:
-    """These bytes after the head of a stream, then the end of the connection."""
-    return _sends(STREAM.encode() + (data.encode() if isinstance(data, str) else data))
+    """These bytes as the body of a stream, then end of connection."""
+    return _send(STREAM.encode() + (data.encode() if isinstance(data, str) else data))
 
 
 def reset_after(data: str) -> Answer:
@@ -48,17 +48,17 @@ def reset_after(data: str) -> Answer:
 
 
 def silent(seconds: float) -> Answer:
-    """Accepts and says nothing."""
+    """Accepts a request and sends nothing."""
     return lambda _: time.sleep(seconds)
 
 
-def _sends(data: str | bytes) -> Answer:
+def _send(data: str | bytes) -> Answer:
     return lambda connection: connection.sendall(data.encode() if isinstance(data, str) else data)
 
 
 @dataclass
 class FaultServer:
-    """Answers in the order given, the last one again and again; notes when requests came."""
+    """Answers in order, repeating the last; records the times of requests."""
 
     url: str
     answers: list[Answer]
@@ -67,7 +67,7 @@ class FaultServer:
 
 @contextmanager
 def serve(*answers: Answer) -> Iterator[FaultServer]:
-    """A misbehaving server on a free loopback port for as long as the block runs."""
+    """Serve on a free loopback port."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = FaultServer(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", list(answers))
 
