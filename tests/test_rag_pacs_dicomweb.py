@@ -43,7 +43,7 @@ def test_fetched_images_have_equal_pixels_and_logs_no_identifier(
     uid, other = short_uid(), short_uid()
     sent = [image(uid), image(uid, number=2, syntax=JPEG_2000_LOSSLESS, ViewPosition="LL")]
     for one in (*sent, image(other)):
-        orthanc.take(one)
+        orthanc.store(one)
     caplog.set_level(logging.INFO)
 
     images, problems = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
@@ -65,9 +65,9 @@ def test_fetched_images_have_equal_pixels_and_logs_no_identifier(
 def test_todays_radiographs_are_fetched_for_the_worklist(orthanc: Orthanc, tmp_path: Path) -> None:
     today, yesterday = date.today(), date.today() - timedelta(days=1)
     uids = [short_uid() for _ in range(3)]
-    orthanc.take(image(uids[0], StudyDate=f"{today:%Y%m%d}", Modality="DX"))
-    orthanc.take(image(uids[1], StudyDate=f"{yesterday:%Y%m%d}", Modality="DX"))
-    orthanc.take(image(uids[2], StudyDate=f"{today:%Y%m%d}", Modality="CT"))
+    orthanc.store(image(uids[0], StudyDate=f"{today:%Y%m%d}", Modality="DX"))
+    orthanc.store(image(uids[1], StudyDate=f"{yesterday:%Y%m%d}", Modality="DX"))
+    orthanc.store(image(uids[2], StudyDate=f"{today:%Y%m%d}", Modality="CT"))
     found = find_studies_of_day(orthanc.dicomweb, today)
     assert found[uids[0]] in (0, 1)
     assert not {uids[1], uids[2]} & found.keys()
@@ -84,7 +84,7 @@ def test_a_stored_report_is_unchanged(
 ) -> None:
     uid = short_uid()
     (tmp_path / "image.dcm").write_bytes(image(uid))
-    orthanc.take(image(uid))
+    orthanc.store(image(uid))
     path = report(tmp_path / "sr.dcm", image=tmp_path / "image.dcm", signed=signed)
     caplog.set_level(logging.INFO)
 
@@ -93,11 +93,11 @@ def test_a_stored_report_is_unchanged(
     expected = ("COMPLETE", "VERIFIED") if signed else ("PARTIAL", "UNVERIFIED")
     assert stored == expected
     assert_not_identified(caplog.text, uid)
-    ids = orthanc.ask(
+    ids = orthanc.request(
         "/tools/find", {"Level": "Instance", "Query": {"Modality": "SR", "StudyInstanceUID": uid}}
     )
     (name,) = ids.json()
-    back = dcmread(BytesIO(orthanc.ask(f"/instances/{name}/file").content))
+    back = dcmread(BytesIO(orthanc.request(f"/instances/{name}/file").content))
     assert back.SOPClassUID == ComprehensiveSRStorage
     assert (back.CompletionFlag, back.VerificationFlag) == expected
     assert back == dcmread(path)
@@ -113,7 +113,7 @@ def test_a_stored_report_is_unchanged(
 @needs_orthanc
 def test_the_commands_fetch_and_store(orthanc: Orthanc, tmp_path: Path) -> None:
     uid = short_uid()
-    orthanc.take(image(uid))
+    orthanc.store(image(uid))
     run = CliRunner().invoke(
         app, ["dicomweb", "fetch", orthanc.dicomweb, uid, str(tmp_path / "in")]
     )

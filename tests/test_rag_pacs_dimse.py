@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow
 
 
 def archive_of(server: Orthanc, *, host: str = "127.0.0.1") -> Archive:
-    return Archive(server.title, host, server.dicom)
+    return Archive(server.title, host, server.dicom_port)
 
 
 def instance(study_uid: str, patient: str, date: str, **attributes: object) -> bytes:
@@ -73,7 +73,7 @@ def test_priors_are_earlier_chest_images_of_the_same_patient(orthanc: Orthanc) -
         ["DX", "CR", "DX", "DX", "CT", "DX"],
         strict=True,
     ):
-        orthanc.take(instance(uid, number, date, Modality=modality))
+        orthanc.store(instance(uid, number, date, Modality=modality))
     archive = archive_of(orthanc)
     (current,) = find_studies(archive, SETTINGS, study_uid=uids[0])
     assert (current.patient_id, current.taken_at[:8]) == (patient, "20260301")
@@ -122,14 +122,14 @@ def test_images_keep_their_transfer_syntax(
     uid = short_uid()
     sent = [image(uid), image(uid, number=2, syntax=JPEG_2000_LOSSLESS)]
     for one in sent:
-        orthanc.take(one)
+        orthanc.store(one)
     caplog.set_level(logging.INFO)
     images, problems = fetch_images(
         archive_of(orthanc),
         SETTINGS,
         [uid],
         tmp_path / "in",
-        move_to=("127.0.0.1", orthanc.ours) if operation == "move" else None,
+        move_to=("127.0.0.1", orthanc.destination_port) if operation == "move" else None,
     )
     assert not problems
     assert {read_image(path).pixels.tobytes() for path in images} == {
@@ -158,11 +158,11 @@ def test_find_move_draft_and_store(orthanc: Orthanc, room: "Room", tmp_path: Pat
     phantom = dcmread(tmp_path / "phantom.dcm")
     phantom.PatientID, phantom.StudyDate = f"R{short_uid()[-8:]}", "20260301"
     phantom.save_as(tmp_path / "phantom.dcm")
-    orthanc.take((tmp_path / "phantom.dcm").read_bytes())
+    orthanc.store((tmp_path / "phantom.dcm").read_bytes())
     archive = archive_of(orthanc)
 
     (study,) = find_studies(archive, SETTINGS, patient_id=str(phantom.PatientID))
-    our_address = ("127.0.0.1", orthanc.ours)
+    our_address = ("127.0.0.1", orthanc.destination_port)
     (path,), _ = fetch_images(archive, SETTINGS, [study.uid], tmp_path / "in", move_to=our_address)
     prediction = room.pipeline.invoke(Study(source=path, name="image"))
     report = tmp_path / "report.sr.dcm"
@@ -179,9 +179,9 @@ def test_find_move_draft_and_store(orthanc: Orthanc, room: "Room", tmp_path: Pat
 def test_the_commands_find_and_fetch_with_priors(orthanc: Orthanc, tmp_path: Path) -> None:
     current, prior = short_uid(), short_uid()
     patient = f"Q{current[-8:]}"
-    orthanc.take(instance(current, patient, "20260301"))
-    orthanc.take(instance(prior, patient, "20250301"))
-    archive = f"{orthanc.title}@127.0.0.1:{orthanc.dicom}"
+    orthanc.store(instance(current, patient, "20260301"))
+    orthanc.store(instance(prior, patient, "20250301"))
+    archive = f"{orthanc.title}@127.0.0.1:{orthanc.dicom_port}"
     found = CliRunner().invoke(app, ["dimse", "find", archive, "--patient-id", patient])
     assert {line.split("\t")[0] for line in found.stdout.splitlines()} == {current, prior}
     out = str(tmp_path / "in")
@@ -208,7 +208,7 @@ def test_errors_of_an_archive_are_explained(orthanc: Orthanc, tmp_path: Path) ->
     ):
         find_studies(Archive("PACS", "127.0.0.1", receiver.port), stranger, patient_id="1")
     uid = short_uid()
-    orthanc.take(image(uid))
+    orthanc.store(image(uid))
     elsewhere = DicomSettings(ae_title="CXRRAG")
     _, problems = fetch_images(
         archive_of(orthanc), elsewhere, [uid], tmp_path, move_to=("127.0.0.1", 0)
@@ -266,13 +266,13 @@ def test_with_certificates_all_associations_are_encrypted(
     encrypted: Orthanc, certificates: Path, tmp_path: Path, operation: str
 ) -> None:
     uid = short_uid()
-    encrypted.take(image(uid))
+    encrypted.store(image(uid))
     images, problems = fetch_images(
         archive_of(encrypted),
         with_tls(certificates),
         [uid],
         tmp_path,
-        move_to=("127.0.0.1", encrypted.ours) if operation == "move" else None,
+        move_to=("127.0.0.1", encrypted.destination_port) if operation == "move" else None,
     )
     assert (len(images), problems) == (1, [])
 

@@ -47,12 +47,12 @@ def test_an_image_sent_by_orthanc_gets_a_pseudonymous_name(
 ) -> None:
     uid = short_uid()
     sent = image(uid, syntax=JPEG_2000_LOSSLESS)
-    name = orthanc.take(sent)
+    name = orthanc.store(sent)
     caplog.set_level(logging.INFO)
-    with start_receiver(tmp_path, "ORTHANC@127.0.0.1", port=orthanc.ours) as receiver:
-        assert orthanc.ask("/modalities/cxr/echo", {}).ok
+    with start_receiver(tmp_path, "ORTHANC@127.0.0.1", port=orthanc.destination_port) as receiver:
+        assert orthanc.request("/modalities/cxr/echo", {}).ok
         for _ in range(2):  # sent twice, stored once
-            assert orthanc.ask("/modalities/cxr/store", [name]).ok
+            assert orthanc.request("/modalities/cxr/store", [name]).ok
     assert receiver.counts == {"stored": 2}
     (path,) = files(tmp_path)
     assert np.array_equal(read_image(path).pixels, read_image(sent).pixels)
@@ -62,9 +62,9 @@ def test_an_image_sent_by_orthanc_gets_a_pseudonymous_name(
 
 @needs_orthanc
 def test_an_unknown_title_is_rejected_for_orthanc(orthanc: Orthanc, tmp_path: Path) -> None:
-    name = orthanc.take(image(short_uid()))
-    with start_receiver(tmp_path, "PACS@127.0.0.1", port=orthanc.ours) as receiver:
-        answer = orthanc.ask("/modalities/cxr/store", [name])
+    name = orthanc.store(image(short_uid()))
+    with start_receiver(tmp_path, "PACS@127.0.0.1", port=orthanc.destination_port) as receiver:
+        answer = orthanc.request("/modalities/cxr/store", [name])
     assert answer.status_code == requests.codes.internal_server_error
     assert receiver.counts["refused title"] > 0
     assert not files(tmp_path)

@@ -31,31 +31,31 @@ class Orthanc:
 
     Attributes:
         title: its AE title.
-        rest, dicom: its ports.
-        ours: the port that it sends to as ``cxr``; there it calls `OUR_TITLE`.
+        http_port, dicom_port: where it listens.
+        destination_port: the port that it sends to as ``cxr``; there it calls `OUR_TITLE`.
     """
 
-    rest: int
-    dicom: int
-    ours: int
+    http_port: int
+    dicom_port: int
+    destination_port: int
     title: str = "ORTHANC"
 
     @property
     def dicomweb(self) -> str:
-        return f"http://127.0.0.1:{self.rest}/dicom-web"
+        return f"http://127.0.0.1:{self.http_port}/dicom-web"
 
-    def ask(self, path: str, body: Any = None) -> requests.Response:
+    def request(self, path: str, body: Any = None) -> requests.Response:
         """A GET request to its REST API; with a body, a POST."""
-        url = f"http://127.0.0.1:{self.rest}{path}"
+        url = f"http://127.0.0.1:{self.http_port}{path}"
         if body is None:
             return requests.get(url, timeout=30)
         if isinstance(body, bytes):
             return requests.post(url, data=body, timeout=30)
         return requests.post(url, json=body, timeout=30)
 
-    def take(self, image: bytes) -> str:
+    def store(self, image: bytes) -> str:
         """Store an instance; returns its id in Orthanc."""
-        answer = self.ask("/instances", image)
+        answer = self.request("/instances", image)
         answer.raise_for_status()
         return str(answer.json()["ID"])
 
@@ -73,8 +73,8 @@ def running_orthanc(folder: Path, *, tls: Path | None = None) -> Iterator[Orthan
         "Name": "tests",
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
-        "HttpPort": server.rest,
-        "DicomPort": server.dicom,
+        "HttpPort": server.http_port,
+        "DicomPort": server.dicom_port,
         "DicomAet": server.title,
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
@@ -83,7 +83,7 @@ def running_orthanc(folder: Path, *, tls: Path | None = None) -> Iterator[Orthan
             "cxr": {
                 "AET": OUR_TITLE,
                 "Host": "localhost" if tls else "127.0.0.1",
-                "Port": server.ours,
+                "Port": server.destination_port,
                 "UseDicomTls": tls is not None,
             }
         },
@@ -113,7 +113,7 @@ def _wait(server: Orthanc, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if server.ask("/dicom-web/studies").ok:
+            if server.request("/dicom-web/studies").ok:
                 return
         except requests.ConnectionError:
             time.sleep(0.1)
