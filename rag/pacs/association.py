@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from encoders.images.raw_image import MAX_BYTES
 from rag.errors import UsageError
 from rag.pacs import PacsError, silence_logger
-from rag.pacs.inbox import IMAGE_CLASSES, KEY_OBJECT_CLASSES
+from rag.pacs.inbox import SOP_CLASSES
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IDLE_TIMEOUT_S = 30.0
-MESSAGE_OVERHEAD_BYTES = 1 << 20
-"""Allowed per image for the messages around it."""
+_MESSAGE_OVERHEAD_BYTES = 1 << 20
 
 _COMPRESSED_SYNTAXES = "5 4.50 4.51 4.57 4.70 4.80 4.81 4.90 4.91 4.201 4.203"
 _SYNTAXES = (
@@ -108,13 +107,13 @@ def check_title(title: str) -> str:
 
 
 def limit_bytes(event: "Event", max_bytes: int) -> None:
-    """From now on read at most ``max_bytes`` from an event's connection; more end it.
+    """From now on read one image of ``max_bytes`` from an event's connection; more end it.
 
     pynetdicom trusts the length that a PDU or message declares and collects it in memory, so this
     counts before anything is read. Called again after each image.
     """
     connection: Any = event.assoc.dul.socket
-    left = max_bytes
+    left = max_bytes + _MESSAGE_OVERHEAD_BYTES
 
     def recv(count: int) -> bytearray:
         nonlocal left
@@ -165,11 +164,9 @@ def open_association(
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = IDLE_TIMEOUT_S
     entity.connection_timeout = IDLE_TIMEOUT_S
     contexts = [build_context(query_model_uid(name)) for name in ("Find", "Move", "Get")]
-    classes = (*IMAGE_CLASSES, *KEY_OBJECT_CLASSES) if on_store else ()
+    classes = SOP_CLASSES if on_store else ()
     contexts += [build_context(uid, syntax) for uid in classes for syntax in _SYNTAXES]
-    handlers: list[Any] = [
-        (evt.EVT_CONN_OPEN, lambda event: limit_bytes(event, MAX_BYTES + MESSAGE_OVERHEAD_BYTES))
-    ]
+    handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda event: limit_bytes(event, MAX_BYTES))]
     if on_store:
         handlers.append((evt.EVT_C_STORE, on_store))
     tls = tls_context(settings, server=False)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rag.atomic_io import explain_disk_errors
 from rag.pacs import PacsError, silence_logger
 from rag.pacs.http import as_pacs_error, open_session
-from rag.pacs.inbox import IMAGE_CLASSES, KEY_OBJECT_CLASSES, check_uid, open_inbox, write_image
+from rag.pacs.inbox import SOP_CLASSES, check_uid, open_inbox, write_image
 
 if TYPE_CHECKING:
     from dicomweb_client import DICOMwebClient
@@ -55,8 +55,7 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> tuple[list[Path], lis
     paths, problems = [], []
     with _client(url) as client:
         instances = list(_instances(client, study_uid))
-        classes = (*IMAGE_CLASSES, *KEY_OBJECT_CLASSES)
-        wanted = [instance for instance in instances if instance["class"] in classes]
+        wanted = [instance for instance in instances if instance["class"] in SOP_CLASSES]
         for number, instance in enumerate(wanted, 1):
             uid = instance["instance"]
             try:

@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from encoders.images.raw_image import MAX_BYTES
 from rag.pacs import PacsError
-from rag.pacs.association import (
-    MESSAGE_OVERHEAD_BYTES,
-    Archive,
-    limit_bytes,
-    open_association,
-    query_model_uid,
-)
+from rag.pacs.association import Archive, limit_bytes, open_association, query_model_uid
 from rag.pacs.inbox import check_uid, open_inbox
 from rag.pacs.receiver import run_receiver, store_image
 from rag.study import pseudonym
@@ -198,7 +192,7 @@ def _get(archive: Archive, settings: "DicomSettings", query: "Dataset", *, folde
 
     def on_store(event: "Event") -> int:
         status = store_image(folder, event, study_uid=str(query.StudyInstanceUID))[1]
-        limit_bytes(event, MAX_BYTES + MESSAGE_OVERHEAD_BYTES)
+        limit_bytes(event, MAX_BYTES)
         return status
 
     with open_association(archive, settings, on_store) as link:

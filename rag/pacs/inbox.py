@@ -20,7 +20,7 @@ from rag.atomic_io import explain_disk_errors, write_bytes_atomic
 from rag.pacs import PacsError
 from rag.study import pseudonym
 
-IMAGE_CLASSES = (
+SOP_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
     "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
     "1.2.840.10008.5.1.4.1.1.1.1.1",  # Digital X-Ray, for processing
@@ -29,11 +29,9 @@ IMAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.7.2",
     "1.2.840.10008.5.1.4.1.1.7.3",
     "1.2.840.10008.5.1.4.1.1.7.4",
+    "1.2.840.10008.5.1.4.1.1.88.59",  # Key Object Selection: can reject an image (`rag.batch`)
 )
-"""SOP classes of chest X-rays (PS3.4 B.5); no other images are fetched or received."""
-
-KEY_OBJECT_CLASSES = ("1.2.840.10008.5.1.4.1.1.88.59",)
-"""Key Object Selection, which can reject an image (`rag.batch.grouping`)."""
+"""What is fetched and received (PS3.4 B.5): chest X-rays, and notes about them."""
 
 MIN_FREE_BYTES = 256 * 1024 * 1024
 """Disk space that is left for others."""

@@ -19,21 +19,8 @@ from typing import TYPE_CHECKING, Any
 from encoders.images.raw_image import MAX_BYTES
 from rag.atomic_io import exclusive_lock, explain_disk_errors
 from rag.pacs import PacsError, silence_logger
-from rag.pacs.association import (
-    IDLE_TIMEOUT_S,
-    MESSAGE_OVERHEAD_BYTES,
-    Sender,
-    check_title,
-    limit_bytes,
-    tls_context,
-)
-from rag.pacs.inbox import (
-    IMAGE_CLASSES,
-    KEY_OBJECT_CLASSES,
-    MIN_FREE_BYTES,
-    open_inbox,
-    write_image,
-)
+from rag.pacs.association import IDLE_TIMEOUT_S, Sender, check_title, limit_bytes, tls_context
+from rag.pacs.inbox import MIN_FREE_BYTES, SOP_CLASSES, open_inbox, write_image
 
 if TYPE_CHECKING:
     from pynetdicom.events import Event
@@ -78,7 +65,7 @@ class Receiver:
 
     def on_connect(self, event: "Event") -> None:
         """Limit a new connection before anything is read."""
-        limit_bytes(event, self.max_bytes + MESSAGE_OVERHEAD_BYTES)
+        limit_bytes(event, self.max_bytes)
 
     def on_request(self, event: "Event") -> None:
         """Reject an association whose AE title is not allowed at its address."""
@@ -94,7 +81,7 @@ class Receiver:
         """Store a complete image, and reset the limit for the next."""
         outcome, status = store_image(self.folder, event, min_free_bytes=self.min_free_bytes)
         self.count(outcome)
-        limit_bytes(event, self.max_bytes + MESSAGE_OVERHEAD_BYTES)
+        limit_bytes(event, self.max_bytes)
         return status
 
 
@@ -194,7 +181,7 @@ def _entity(settings: "DicomSettings", idle_timeout_s: float) -> Any:
     from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # noqa: PLC0415
 
     entity = AE(check_title(settings.ae_title))
-    for uid in (*IMAGE_CLASSES, *KEY_OBJECT_CLASSES):
+    for uid in SOP_CLASSES:
         entity.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
     entity.add_supported_context(Verification)
     entity.require_called_aet = True
