@@ -150,7 +150,7 @@ def _read(prior: Prior) -> tuple[_Images, _Reports, list[str]]:
             text, is_final = read_report_text(source)
             reports += [(text, info)] if is_final and text else []
             notes += [] if is_final and text else [_UNUSABLE_SR]
-        elif info.pixels or info.format is not ImageFormat.DICOM:
+        elif info.pixel_count or info.format is not ImageFormat.DICOM:
             images.append((info, source))
     images.sort(key=lambda image: image[0].view is View.LATERAL)
     return images, reports, notes

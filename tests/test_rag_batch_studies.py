@@ -114,7 +114,7 @@ def test_grouping_time_grows_linearly(*, by_folder: bool) -> None:
         names = [f"folder/{number}.png" for number in range(count)]
         images = [ListedImage(Path(name), name) for name in names]
         started = time.process_time()
-        group_images(images, by_folder=by_folder, read=lambda _: ImageInfo(pixels=100))
+        group_images(images, by_folder=by_folder, read=lambda _: ImageInfo(pixel_count=100))
         return time.process_time() - started
 
     few, many = (min(seconds(count) for _ in range(3)) for count in (500, 4000))

@@ -136,7 +136,7 @@ def test_facts_name_what_must_not_be_written(tmp_path: Path) -> None:
     facts = read_image_info(path)
     assert {"planted", "person", "middle", "id-4711", "acc0815", "1.2.3.4"} <= facts.identifiers
     assert facts.patient_id == "ID-4711"
-    assert (facts.order, facts.pixels, facts.for_processing) == ((3, 2), 200, True)
+    assert (facts.order, facts.pixel_count, facts.is_for_processing) == ((3, 2), 200, True)
 
 
 @given(st.binary(max_size=400))

@@ -120,15 +120,15 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
 
 def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
     """All finite values of a numeric element, in order."""
-    found = []
+    finite = []
     for value in _values(dataset, keyword):
         try:
             parsed = float(str(value).strip(" \0").replace(",", "."))
         except ValueError:
             continue
         if abs(parsed) <= _MAX_NUMBER:  # False for NaN
-            found.append(parsed)
-    return tuple(found)
+            finite.append(parsed)
+    return tuple(finite)
 
 
 def text_value(dataset: Dataset, keyword: str) -> str:
@@ -151,8 +151,8 @@ def codes(dataset: Dataset, keyword: str) -> tuple[str, ...]:
 
     Anything else is left out: it could be a name.
     """
-    found = [str(value).strip(" \0").upper() for value in _values(dataset, keyword)]
-    return tuple(value for value in found if _CODE.fullmatch(value))
+    values = [value.upper() for value in text_values(dataset, keyword)]
+    return tuple(value for value in values if _CODE.fullmatch(value))
 
 
 def raw_bytes(dataset: Dataset, keyword: str) -> bytes:

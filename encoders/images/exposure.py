@@ -135,8 +135,8 @@ class Histogram:
         flat = codes.reshape(-1)
         counts = np.zeros(65536, dtype=np.int64)
         for start in range(0, flat.size, _BLOCK_PIXELS):  # bincount widens its input to int64
-            found = np.bincount(flat[start : start + _BLOCK_PIXELS])
-            counts[: len(found)] += found
+            block_counts = np.bincount(flat[start : start + _BLOCK_PIXELS])
+            counts[: len(block_counts)] += block_counts
         present = np.flatnonzero(counts)
         values = ALL_CODES[present] * slope + intercept
         order = np.argsort(values, kind="stable")

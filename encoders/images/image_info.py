@@ -57,15 +57,15 @@ class ImageInfo:
         patient_id, patient_name, birth_date: PatientID, PatientName in lower case, and
             PatientBirthDate, empty if absent.
         modality, body_part: Modality and BodyPartExamined in capitals; empty if absent.
-        for_processing: detector values, not prepared for reading.
-        pixels: rows times columns, 0 if the header does not say.
+        is_for_processing: detector values, not prepared for reading.
+        pixel_count: rows times columns, 0 if the header does not say.
         order: (series number, instance number), 0 if absent.
         acquired_at: date and time of acquisition as digits (``20260301120000``), empty if absent.
         study_time: StudyDate and StudyTime likewise, else ``acquired_at``; the date alone if there
             is no time. Never write it.
         is_animal: the header names a species other than human, a breed or an owner.
         age_years: the patient's age when the image was taken, None if absent.
-        quality_control: QualityControlImage is YES: a test image, or one put aside.
+        is_quality_control: QualityControlImage is YES: a test image, or one put aside.
         is_key_object_selection: no image, but a note about some (Key Object Selection).
         rejected_uids: SOPInstanceUIDs that such a note rejects.
         identifiers: lower-case names of the patient and staff, numbers and UIDs, which must not be
@@ -83,14 +83,14 @@ class ImageInfo:
     modality: str = ""
     body_part: str = ""
     view: View = View.UNKNOWN
-    for_processing: bool = False
-    pixels: int = 0
+    is_for_processing: bool = False
+    pixel_count: int = 0
     order: tuple[int, int] = (0, 0)
     acquired_at: str = ""
     study_time: str = ""
     is_animal: bool = False
     age_years: float | None = None
-    quality_control: bool = False
+    is_quality_control: bool = False
     is_key_object_selection: bool = False
     rejected_uids: frozenset[str] = frozenset()
     identifiers: frozenset[str] = frozenset()
@@ -138,10 +138,10 @@ def parse_view(text: str) -> View:
         return View.UNKNOWN
     text = text.replace("_", " ")
     views = ((View.PA, _PA), (View.AP, _AP), (View.LATERAL, _LATERAL))
-    found = [view for view, pattern in views if pattern.search(text)]
-    if len(found) != 1 or (found == [View.LATERAL] and _FRONTAL.search(text)):
+    named = [view for view, pattern in views if pattern.search(text)]
+    if len(named) != 1 or (named == [View.LATERAL] and _FRONTAL.search(text)):
         return View.UNKNOWN
-    return found[0]
+    return named[0]
 
 
 def is_other_projection(text: str) -> bool:

@@ -170,7 +170,7 @@ def _split_by_patient(
 
 def _make_study(key: _GroupKey, group: Sequence[_InspectedImage]) -> BatchStudy:
     kind, value = key.kind, key.value
-    largest = max(one.info.pixels for one in group)
+    largest = max(one.info.pixel_count for one in group)
     chosen, *others = sorted(group, key=lambda one: _rank(one, largest))
     other_views, unused = list[Path](), list[Path]()
     for one in others:
@@ -201,12 +201,14 @@ def _make_study(key: _GroupKey, group: Sequence[_InspectedImage]) -> BatchStudy:
 def _is_further_view(one: _InspectedImage, largest: int) -> bool:
     """Whether it is or may be a lateral: not a take, thumbnail, raw or quality control image."""
     info = one.info
-    is_original = not (_is_thumbnail(info, largest) or info.for_processing or info.quality_control)
+    is_original = not (
+        _is_thumbnail(info, largest) or info.is_for_processing or info.is_quality_control
+    )
     return one.is_usable and (one.is_lateral or (one.has_unknown_view and is_original))
 
 
 def _is_thumbnail(info: ImageInfo, largest: int) -> bool:
-    return info.pixels * _THUMBNAIL_FACTOR < largest
+    return info.pixel_count * _THUMBNAIL_FACTOR < largest
 
 
 def _content_name(path: Path) -> str:
@@ -223,10 +225,10 @@ def _rank(one: _InspectedImage, largest: int) -> tuple[object, ...]:
         not one.image.chosen,
         one.is_lateral,
         not one.is_usable,
-        info.quality_control,
+        info.is_quality_control,
         listed_view,
         _VIEW_RANK[info.view],
-        info.for_processing,
+        info.is_for_processing,
         _is_thumbnail(info, largest),
         *_recency_rank(info),
         one.image.name,
@@ -240,9 +242,9 @@ def _recency_rank(info: ImageInfo) -> tuple[object, ...]:
     """
     series, instance = info.order
     if info.view is View.UNKNOWN:
-        return 0, -info.pixels, series, instance
+        return 0, -info.pixel_count, series, instance
     if info.acquired_at:
-        return -int(info.acquired_at), -info.pixels, series, instance
+        return -int(info.acquired_at), -info.pixel_count, series, instance
     return 0, 0, -series, -instance
 
 
