@@ -18,16 +18,6 @@ app = typer.Typer(
 )
 
 
-ReferencesFile = Annotated[
-    Path,
-    typer.Option(
-        "--references",
-        help="Reports to score against: Open-I studies.jsonl, CSV or JSONL with study_id and "
-        "report (or findings, impression), or ReXrank JSON.",
-    ),
-]
-
-
 @app.command()
 def score(
     predictions: Annotated[
@@ -38,7 +28,13 @@ def score(
         ),
     ],
     *,
-    references: ReferencesFile,
+    references: Annotated[
+        Path,
+        typer.Option(
+            help="Reports to score against: Open-I studies.jsonl, CSV or JSONL with study_id and "
+            "report (or findings, impression), or ReXrank JSON.",
+        ),
+    ],
     out: Out,
     split: Annotated[str, typer.Option(help="Score only this split of the references.")] = "",
     train: Annotated[

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
 
 from eval.errors import EvalDataError, EvalMismatchError
 from eval.report.page_sections import SavedRun, generation_section, task_section
@@ -46,13 +45,14 @@ def build_page(folders: Sequence[Path], *, with_text: bool = True) -> str:
     environment = Environment(
         loader=PackageLoader("eval.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # keeps order of keys
     return environment.get_template("report.html").render(
         notice=NOTICE,
         title=", ".join(dict.fromkeys(run.result.name for run in runs)),
         sections=sections,
         results=[run.result for run in runs],
         provenance=[_provenance(run.result) for run in runs],
-        data=_script_json({"runs": studies}) if studies else None,
+        data={"runs": studies} if studies else None,
     )
 
 
@@ -116,11 +116,3 @@ def _browser_data(run: SavedRun) -> dict[str, Any]:
         "total": len(studies),
         "studies": studies[:_MAX_STUDIES],
     }
-
-
-def _script_json(value: Any) -> Markup:
-    """JSON that cannot end its script element, whatever a report contains."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704 - escaped above

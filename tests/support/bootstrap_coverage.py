@@ -1,8 +1,8 @@
-"""How often the 95 % interval holds the truth: simulated studies of a known population.
+"""Coverage of the 95 % intervals, simulated with studies of a known population.
 
-A patient has one to four studies that resemble each other. Each simulation draws patients, takes
-the interval that `cxr-rag eval score` would print, and looks whether the population's value is in
-it. `python -m tests.support.bootstrap_coverage [--simulations 2000]` prints all of them.
+A patient has one to four correlated studies. Each simulation draws patients, computes the interval
+that `cxr-rag eval score` would print, and checks whether it contains the population's value.
+`python -m tests.support.bootstrap_coverage [--simulations 2000]` prints all cases.
 """
 # ruff: noqa: T201
 
@@ -30,7 +30,7 @@ Draw = Callable[[np.random.Generator, int], tuple[NDArray[np.float64], list[str]
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Share of simulations whose interval holds the truth, and the standard error of that share."""
+    """Share of simulations whose interval contains the true value, and its standard error."""
 
     truth: float
     share: float
@@ -38,7 +38,7 @@ class Coverage:
 
 
 def studies(generator: np.random.Generator, patients: int) -> tuple[NDArray, list[str]]:
-    """Patient effect of each study [N], and its patient."""
+    """Effect of each study [N], correlated within its patient, and the patient."""
     counts = generator.integers(1, 5, size=patients)
     effect = np.repeat(generator.normal(size=patients), counts)
     names = np.repeat(np.arange(patients), counts)
@@ -76,10 +76,12 @@ def label_counts(generator: np.random.Generator, patients: int) -> tuple[NDArray
     """TP, FP and FN of labels with prevalences from 2 to 30 %."""
     effect, names = studies(generator, patients)
     prevalence = np.linspace(-2.4, -0.6, len(LABELS))
-    there = effect[:, None] * 0.6 + generator.normal(size=(len(effect), len(prevalence)))
-    truth = there + prevalence > 0
-    said = there + prevalence + 0.8 * generator.normal(size=there.shape) > 0
-    counts = np.stack([truth & said, ~truth & said, truth & ~said], axis=-1).astype(float)
+    labels = effect[:, None] * 0.6 + generator.normal(size=(len(effect), len(prevalence)))
+    truth = labels + prevalence > 0
+    predicted = labels + prevalence + 0.8 * generator.normal(size=labels.shape) > 0
+    counts = np.stack([truth & predicted, ~truth & predicted, truth & ~predicted], axis=-1).astype(
+        float
+    )
     rows = np.stack([counts, counts], axis=1)
     return rows.reshape(len(effect), -1), names
 
@@ -96,41 +98,41 @@ CASES: dict[str, tuple[Measure, Draw]] = {
 def coverage(
     case: str, *, patients: int, simulations: int, samples: int, clustered: bool = True
 ) -> Coverage:
-    """Simulate; if not ``clustered``, every study counts as a patient of its own."""
+    """Simulate; if not ``clustered``, every study counts as its own patient."""
     measure, draw = CASES[case]
     generator = np.random.default_rng(20)
     population, _ = draw(generator, 200_000)
     truth = float(measure.combine(population.sum(axis=0)))
-    held = 0
+    covered = 0
     for seed in range(simulations):
         rows, names = draw(generator, patients)
         groups = names if clustered else [f"{at:07d}" for at in range(len(rows))]
         statistic = summed_statistic([measure], rows, groups)
         ((low, high),) = intervals(bootstrap([statistic], groups, samples=samples, seed=seed))
-        held += low <= truth <= high
-    share = held / simulations
+        covered += low <= truth <= high
+    share = covered / simulations
     return Coverage(truth, share, math.sqrt(share * (1 - share) / simulations))
 
 
 def area_coverage(*, simulations: int, samples: int, images: int = 294) -> dict[str, Coverage]:
-    """The same of macro AUROC and average precision: ten classes of 5 %, an image a patient."""
+    """Likewise for macro AUROC and average precision: ten classes of 5 %, one image per patient."""
     names = [f"{at:07d}" for at in range(images)]
     measures = {"macro AUROC": weighted_auroc, "macro AP": weighted_average_precision}
-    scores, there = _ten_classes(np.random.default_rng(20), 100_000)
+    scores, labels = _ten_classes(np.random.default_rng(20), 100_000)
     once = np.ones((1, len(scores)))
     truths = {
-        name: float(np.mean([area(s, t, once) for s, t in zip(scores.T, there.T, strict=True)]))
+        name: float(np.mean([area(s, t, once) for s, t in zip(scores.T, labels.T, strict=True)]))
         for name, area in measures.items()
     }
-    held = dict.fromkeys(measures, 0)
+    covered = dict.fromkeys(measures, 0)
     for seed in range(simulations):
-        scores, there = _ten_classes(np.random.default_rng([21, seed]), images)
+        scores, labels = _ten_classes(np.random.default_rng([21, seed]), images)
         weights = np.concatenate(list(resample_weights(names, samples=samples, seed=seed)))
         for name, area in measures.items():
-            each = [area(s, t, weights) for s, t in zip(scores.T, there.T, strict=True)]
+            each = [area(s, t, weights) for s, t in zip(scores.T, labels.T, strict=True)]
             ((low, high),) = intervals(np.nanmean(each, axis=0)[:, None])
-            held[name] += low <= truths[name] <= high
-    shares = {name: count / simulations for name, count in held.items()}
+            covered[name] += low <= truths[name] <= high
+    shares = {name: count / simulations for name, count in covered.items()}
     return {
         name: Coverage(truths[name], share, math.sqrt(share * (1 - share) / simulations))
         for name, share in shares.items()
@@ -138,9 +140,9 @@ def area_coverage(*, simulations: int, samples: int, images: int = 294) -> dict[
 
 
 def _ten_classes(generator: np.random.Generator, images: int) -> tuple[NDArray, NDArray]:
-    """Scores float64 [images, 10] and what is there, bool."""
-    there = generator.random((images, 10)) < 0.05
-    return generator.normal(size=there.shape) + 1.2 * there, there
+    """Scores float64 [images, 10] and labels bool [images, 10]."""
+    labels = generator.random((images, 10)) < 0.05
+    return generator.normal(size=labels.shape) + 1.2 * labels, labels
 
 
 def main() -> None:
@@ -153,10 +155,10 @@ def main() -> None:
     for case in CASES:
         for patients in (150, 300):
             found = coverage(case, patients=patients, **options)
-            naive = coverage(case, patients=patients, **options, clustered=False)
+            unclustered = coverage(case, patients=patients, **options, clustered=False)
             print(
                 f"| {case} | {patients} | {found.truth:.3f} | {found.share:.3f} ± "
-                f"{found.error:.3f} | {naive.share:.3f} |"
+                f"{found.error:.3f} | {unclustered.share:.3f} |"
             )
 
     for name, found in area_coverage(**options).items():

@@ -1,7 +1,7 @@
-"""Accuracy of the labeller on texts that a person labelled.
+"""Accuracy of the labeller on manually labelled texts.
 
-``python -m tests.support.labeller_accuracy FILE``: a row of a table for each split of a JSONL file
-with ``text``, ``labels`` and perhaps ``split``; shares with their 95 % Wilson intervals.
+``python -m tests.support.labeller_accuracy FILE`` prints a table row for each split of a JSONL file
+with ``text``, ``labels`` and perhaps ``split``; 95 % Wilson intervals.
 """
 # ruff: noqa: T201
 
@@ -34,7 +34,7 @@ def read_labelled(path: Path) -> list[Labelled]:
         row = json.loads(line)
         known = row["labels"].keys() <= set(LABELS)
         if not known or not set(row["labels"].values()) <= set(Polarity):
-            raise ValueError(f"no labels: {row['labels']}")
+            raise ValueError(f"invalid labels: {row['labels']}")
         found = {label: polarity.value for label, polarity in label_text(row["text"]).items()}
         rows.append(Labelled(row.get("split", ""), row["labels"], found))
     return rows
@@ -45,12 +45,12 @@ def table(rows: Sequence[Labelled]) -> Iterator[str]:
     states = [polarity.value for polarity in Polarity]
     yield f"Labeller {rules_id()}; every label right; precision, recall of {', '.join(states)}"
     for split in sorted({row.split for row in rows}):
-        part = [row for row in rows if row.split == split]
-        cells = [_share(sum(row.truth == row.found for row in part), len(part))]
+        split_rows = [row for row in rows if row.split == split]
+        cells = [_share(sum(row.truth == row.found for row in split_rows), len(split_rows))]
         for state in states:
-            hits, predicted, true = _counts(part, state)
+            hits, predicted, true = _counts(split_rows, state)
             cells.append(f"{_share(hits, predicted)}, {_share(hits, true)}")
-        yield f"| {split or 'all'} | {len(part)} | {' | '.join(cells)} |"
+        yield f"| {split or 'all'} | {len(split_rows)} | {' | '.join(cells)} |"
 
 
 def _counts(rows: Sequence[Labelled], state: str) -> tuple[int, int, int]:

@@ -20,16 +20,16 @@ SENTENCES = [
 
 
 def reports(count: int, *, first: str = "S", seed: int = 0) -> list[dict[str, Any]]:
-    """References: two studies a patient, every third one normal."""
+    """References: two studies per patient, every third one normal."""
     generator = random.Random(seed)  # noqa: S311 - made-up data
     rows = []
-    for at in range(count):
-        normal = at % 3 == 0
+    for i in range(count):
+        normal = i % 3 == 0
         findings = NORMAL if normal else " ".join(generator.sample(SENTENCES, 3))
         rows.append(
             {
-                "study_id": f"{first}{at:03d}",
-                "patient_id": f"{first}p{at // 2:03d}",
+                "study_id": f"{first}{i:03d}",
+                "patient_id": f"{first}p{i // 2:03d}",
                 "findings": findings,
                 "impression": "Normal chest." if normal else findings.split(". ")[0] + ".",
             }
@@ -44,23 +44,31 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
 
 
 def drafts(references: list[dict[str, Any]], *, seed: int = 1) -> list[dict[str, Any]]:
-    """Full predictions with citations and confidence: right in two of three sentences or so."""
+    """Predictions with citations and confidence, right in about two of three sentences."""
     generator = random.Random(seed)  # noqa: S311 - made-up data
     rows = []
     for row in references:
-        own = [s if s.endswith(".") else s + "." for s in row["findings"].split(". ")]
-        kept = [s if generator.random() < 0.7 else generator.choice(SENTENCES) for s in own]
+        reference_sentences = [
+            s if s.endswith(".") else s + "." for s in row["findings"].split(". ")
+        ]
+        sentences = [
+            s if generator.random() < 0.7 else generator.choice(SENTENCES)
+            for s in reference_sentences
+        ]
         rows.append(
             {
                 "study_id": row["study_id"],
                 "status": "ok",
-                "findings": [{"text": s, "sources": ["T001"]} for s in kept],
+                "findings": [{"text": s, "sources": ["T001"]} for s in sentences],
                 "impression": [{"text": row["impression"], "sources": ["T002"]}],
                 "evidence": [
                     {"report_id": "T001", "similarity": 0.9, "text": row["findings"]},
                     {"report_id": "T002", "similarity": 0.8, "text": row["impression"]},
                 ],
-                "confidence": sum(a == b for a, b in zip(own, kept, strict=True)) / len(own),
+                "confidence": sum(
+                    a == b for a, b in zip(reference_sentences, sentences, strict=True)
+                )
+                / len(reference_sentences),
                 "llm": "made-up",
             }
         )

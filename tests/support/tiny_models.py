@@ -1,6 +1,6 @@
-"""Stand-ins for the weights of model-based measures: the same architectures, tiny and random.
+"""Tiny random weights for model-based metrics, in the real architectures.
 
-They say nothing of how a measure behaves; they prove that its code runs, end to end.
+They show that a metric's code runs end to end, not what scores it gives.
 """
 
 import json
@@ -86,16 +86,16 @@ def tiny_roberta(folder: Path) -> Path:
 
 
 def tiny_chexbert(models_folder: Path) -> None:
-    """CheXbert's checkpoint as it is published: names with "module.", thirteen heads and one."""
+    """CheXbert's checkpoint as published: names with "module.", fourteen heads."""
     base = tiny_bert(models_folder / "bert-base-uncased", with_weights=False)
     torch.manual_seed(0)
     bert = BertModel(BertConfig.from_pretrained(base))
     state: dict[str, Any] = {f"module.bert.{n}": v for n, v in bert.state_dict().items()}
     state["module.bert.embeddings.position_ids"] = torch.arange(520)[None]
-    for at in range(14):
-        size = 4 if at < 13 else 2
-        state[f"module.linear_heads.{at}.weight"] = torch.randn(size, WIDTH)
-        state[f"module.linear_heads.{at}.bias"] = torch.zeros(size)
+    for i in range(14):
+        size = 4 if i < 13 else 2
+        state[f"module.linear_heads.{i}.weight"] = torch.randn(size, WIDTH)
+        state[f"module.linear_heads.{i}.bias"] = torch.zeros(size)
     torch.save({"model_state_dict": state}, models_folder / "chexbert.pth")
 
 
@@ -105,12 +105,12 @@ def _save(folder: Path, config: Any, tokenizer: Any, model: Any) -> Path:
     tokenizer.save_pretrained(folder)
     if model is not None:
         torch.manual_seed(0)
-        built = model(config)
-        # the default initialisation is so small that all vectors of a random model are one
-        for parameter in built.parameters():
+        network = model(config)
+        # with the default initialisation all vectors of a random model are nearly equal
+        for parameter in network.parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.3)
-        built.save_pretrained(folder)
+        network.save_pretrained(folder)
     return folder
 
 
@@ -156,7 +156,7 @@ def tiny_radgraph(models_folder: Path, name: str) -> None:
     core = radeval_module("radgraph._vendor.core")
     saved: dict[str, Any] = {}
 
-    # The package can only load weights, so its own constructor is asked for a model without.
+    # the package can only load weights, so its own constructor builds a model without them
     def keep(model: Any, _: Any, **__: Any) -> None:
         torch.manual_seed(1)
         for parameter in model.parameters():
@@ -183,7 +183,7 @@ def tiny_ratescore(models_folder: Path) -> None:
     config = DebertaV2Config(
         vocab_size=size, num_hidden_layers=1, id2label=dict(enumerate(tags)), **SIZES
     )
-    config.label2id = {tag: at for at, tag in enumerate(tags)}
+    config.label2id = {tag: i for i, tag in enumerate(tags)}
     torch.manual_seed(0)
     DebertaV2ForTokenClassification(config).save_pretrained(reader)
     tiny_bert(models_folder / "BioLORD-2023-C")
