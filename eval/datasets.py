@@ -197,7 +197,7 @@ class _Nih(_Row):
         return DatasetImage(self.file, self.patient, self.file, labels) if has_one else None
 
 
-class _OwnRow(_Row):
+class _UserRow(_Row):
     id: Identifier = column("id", "study_id", required=True)
     file: Identifier = column("image", "path", required=True)
     labels: Annotated[
@@ -219,7 +219,7 @@ _ROWS: dict[DatasetLayout, type[_Row]] = {
     DatasetLayout.CHEXPERT_5X200: _CheXpert,
     DatasetLayout.RSNA: _Rsna,
     DatasetLayout.NIH_14X100: _Nih,
-    DatasetLayout.TABLE: _OwnRow,
+    DatasetLayout.TABLE: _UserRow,
 }
 
 

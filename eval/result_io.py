@@ -18,14 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 from eval.errors import EvalDataError, EvalUsageError
 from eval.results import SCHEMA, Result, finite
 from eval.tables import as_csv, as_markdown
-from eval.tasks.generation import Scored
+from eval.tasks.generation import GenerationScores
 from rag.atomic_io import explain_disk_errors
 from rag.report_nlp.labeller import label_text
 
 RESULT, SCORES, STUDIES, STATISTICS = "result.json", "scores.jsonl", "studies.jsonl", "stats.npz"
 
 
-def save_generation(scored: Scored, out: Path) -> None:
+def save_generation(scored: GenerationScores, out: Path) -> None:
     """Write a generation result into a folder."""
     with _new_folder(scored.result, out) as folder:
         _write_jsonl(folder / SCORES, _scores(scored))
@@ -103,7 +103,7 @@ def read_result(folder: Path) -> Result:
     return result
 
 
-def _scores(scored: Scored) -> Iterator[dict[str, Any]]:
+def _scores(scored: GenerationScores) -> Iterator[dict[str, Any]]:
     """Lines of scores.jsonl."""
     values = {
         (system, measure.name): measure.combine(rows)
@@ -125,7 +125,7 @@ def _scores(scored: Scored) -> Iterator[dict[str, Any]]:
         }
 
 
-def _studies(scored: Scored) -> Iterator[dict[str, Any]]:
+def _studies(scored: GenerationScores) -> Iterator[dict[str, Any]]:
     """Lines of studies.jsonl."""
     run = scored.runs[0]
     for i, pair in enumerate(run.pairs):

@@ -139,7 +139,7 @@ class Result:
         return next((n for n in self.numbers if (n.system, n.subset, n.measure) == key), None)
 
 
-def file_facts(path: Path | None) -> dict[str, str] | None:
+def file_info(path: Path | None) -> dict[str, str] | None:
     """Name and SHA-256 of a file."""
     if path is None:
         return None
@@ -147,7 +147,7 @@ def file_facts(path: Path | None) -> dict[str, str] | None:
         return {"name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def card_facts(metric: MetricGroup) -> dict[str, Any]:
+def metric_card(metric: MetricGroup) -> dict[str, Any]:
     """Card of a metric, with its version and the names of its measures."""
     names = [measure.name for measure in metric.measures]
     return {"key": metric.key, "version": metric.version, "measures": names, **metric.card}

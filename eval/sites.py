@@ -70,7 +70,7 @@ class SiteImages:
         test: if the site has reports, only images with one.
     """
 
-    site: Site
+    config: Site
     data: ImageDataset
     paths: Mapping[str, Path]
     train: tuple[DatasetImage, ...]
@@ -154,8 +154,8 @@ def train_and_test(
     Raises:
         EvalLeakError: they share a patient, a study or an image.
     """
-    train = _select_images(vectors[source.site.name], source.train)
-    test = _select_images(vectors[target.site.name], target.test)
+    train = _select_images(vectors[source.config.name], source.train)
+    test = _select_images(vectors[target.config.name], target.test)
     shared = {
         "patients": set(train.patient_ids) & set(test.patient_ids),
         "studies": set(train.image_ids) & set(test.image_ids),
@@ -170,8 +170,8 @@ def train_and_test(
     for kind, names in shared.items():
         if names:
             raise EvalLeakError(
-                f"{len(names)} {kind} of {source.site.name} ({source.site.train_split}) are also "
-                f"tested on in {target.site.name}:\n{bullet_list(sorted(names))}"
+                f"{len(names)} {kind} of {source.config.name} ({source.config.train_split}) are "
+                f"also tested on in {target.config.name}:\n{bullet_list(sorted(names))}"
             )
     return train, test
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from encoders.report_sections import normalize_text
 from eval.datasets import ClassPrompt, DatasetImage, ImageDataset, prompts
 from eval.errors import EvalDataError, EvalUsageError
-from eval.results import MetricValue, Result, file_facts, task_card
+from eval.results import MetricValue, Result, file_info, task_card
 from eval.stats import LEVEL
 from rag.atomic_io import explain_disk_errors, write_bytes_atomic
 
@@ -134,7 +134,7 @@ class Vectors:
             name=self.encoder_id,
             models={"encoder_id": [self.encoder_id]},
             dataset={
-                "vectors": file_facts(path),
+                "vectors": file_info(path),
                 "fingerprint": self.fingerprint,
                 "studies": len(self),
                 "patients": len(set(self.patient_ids)),

@@ -147,7 +147,7 @@ def drafts_of(folder: Path, *, cites: str = "other") -> Any:
 
     def draft(name: str, encoder: ImageEncoder, home: SiteImages, away: SiteImages) -> Path:
         assert encoder.encoder_id.startswith(name.removeprefix("image:").replace("any", "images"))
-        assert home.site.collection
+        assert home.config.collection
         lines = [
             {
                 "study_id": image.image_id,
@@ -157,7 +157,7 @@ def drafts_of(folder: Path, *, cites: str = "other") -> Any:
             }
             for image in away.test
         ]
-        path = folder / f"{encoder.encoder_id}-{away.site.name}.jsonl"
+        path = folder / f"{encoder.encoder_id}-{away.config.name}.jsonl"
         # as the product writes it: U+2028 ends no line
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         path.write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ from eval.errors import EvalDataError, EvalLeakError, EvalUsageError
 from eval.result_io import read_result, save_generation
 from eval.studies import Scope
 from eval.tables import as_markdown
-from eval.tasks.generation import Scored, score_generation
+from eval.tasks.generation import GenerationScores, score_generation
 
 RULES = ("bleu", "rouge", "cider", "labels", "diversity", "grounding")
 REFERENCES = reports(24)
@@ -35,7 +35,9 @@ def options(tmp_path: Path) -> Options:
     )
 
 
-def value(scored: Scored, measure: str, *, system: str = "system", subset: str = "all") -> float:
+def value(
+    scored: GenerationScores, measure: str, *, system: str = "system", subset: str = "all"
+) -> float:
     number = scored.result.number(system=system, subset=subset, measure=measure)
     assert number is not None
     assert number.value is not None

@@ -99,7 +99,7 @@ def test_bertscore_matches_greedily_and_ignores_special_tokens(models: Path) -> 
     recall = [max(float(a @ b) for b in ours) for a in theirs[1:-1]]
     precision = [max(float(a @ b) for b in theirs) for a in ours[1:-1]]
     p, r = np.mean(precision), np.mean(recall)
-    expected = (2 * p * r / (p + r) - bert.BASELINE) / (1 - bert.BASELINE)
+    expected = (2 * p * r / (p + r) - bert.BERTSCORE_BASELINE) / (1 - bert.BERTSCORE_BASELINE)
     found = bert.BertScore(setup_of(models)).f1(TEXTS[1], TEXTS[0])
     assert found == pytest.approx(expected, abs=1e-5)
 
@@ -115,7 +115,7 @@ def test_chexbert(models: Path) -> None:
         assert scores[name][2] == 0
     assert len(metric.measures) == 9
     found = metric.labels(TEXTS[0])
-    assert set(found) <= set(bert.NAMES)
+    assert set(found) <= set(bert.CHEXBERT_LABELS)
     assert set(found.values()) <= {"positive", "negative", "uncertain"}
     assert metric.labels(" ") == {}
 
@@ -134,7 +134,9 @@ def test_chexbert_heads_are_in_order(models: Path, tmp_path: Path) -> None:
     torch.save(saved, path)
     found = metric_class("chexbert")(setup_of(tmp_path)).labels("Anything.")
     assert found == {
-        name: bert.CLASSES[i % 4] for i, name in enumerate(bert.NAMES[:13]) if i % 4
+        name: bert.CHEXBERT_STATES[i % 4]
+        for i, name in enumerate(bert.CHEXBERT_LABELS[:13])
+        if i % 4
     } | {"No Finding": "positive"}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eval.metrics.base import Setup
-from eval.metrics.findings import Stated
+from eval.metrics.findings import StatedFindings
 from eval.studies import Pair
 from eval.text import COCO_PTB
 
@@ -13,8 +13,8 @@ SETUP = Setup(COCO_PTB, ())
 
 def scores(*texts: tuple[str, str]) -> dict[str, float]:
     pairs = [Pair(str(n), reference, draft) for n, (reference, draft) in enumerate(texts)]
-    rows = Stated(SETUP).score(pairs).sum(0)
-    return {measure.name: float(measure.combine(rows)) for measure in Stated.measures}
+    rows = StatedFindings(SETUP).score(pairs).sum(0)
+    return {measure.name: float(measure.combine(rows)) for measure in StatedFindings.measures}
 
 
 def test_a_finding_that_the_reference_lacks_is_false() -> None:

@@ -187,7 +187,7 @@ RULE_BASED = {
     "rouge": "overlap.RougeL",
     "cider": "overlap.CiderD",
     "labels": "findings.LabelF1",
-    "stated": "findings.Stated",
+    "stated": "findings.StatedFindings",
     "diversity": "drafts.Diversity",
     "grounding": "drafts.Grounding",
 }

@@ -89,11 +89,11 @@ def _cached_snapshot(repository: str) -> Path | None:
         return None
 
 
-BASELINE = 0.8473319
+BERTSCORE_BASELINE = 0.8473319
 """F of unrelated English sentences at this layer (bert-score 0.3.13, rescale_baseline/en)."""
 
 _ROBERTA, _LAYER = "distilroberta-base", 5  # as in ReXrank: rescaled, no idf
-_WORST_BERTSCORE = (0.0 - BASELINE) / (1 - BASELINE)
+_WORST_BERTSCORE = (0.0 - BERTSCORE_BASELINE) / (1 - BERTSCORE_BASELINE)
 """F = 0, rescaled: the score of a missing draft, as in bert-score."""
 
 _MAX_TOKENS = 512
@@ -127,7 +127,7 @@ class BertScore(MeanMetric):
         recall = float(similarity.max(axis=0)[1:-1].mean())
         total = precision + recall
         f1 = 2 * precision * recall / total if total else 0.0
-        return (f1 - BASELINE) / (1 - BASELINE)
+        return (f1 - BERTSCORE_BASELINE) / (1 - BERTSCORE_BASELINE)
 
 
 @lru_cache(maxsize=4096)
@@ -150,7 +150,7 @@ def _load_roberta(folder: Path) -> tuple[Any, Any]:
     return tokenizer, AutoModel.from_pretrained(folder).eval()
 
 
-NAMES = (
+CHEXBERT_LABELS = (
     "Enlarged Cardiomediastinum",
     "Cardiomegaly",
     "Lung Opacity",
@@ -168,7 +168,7 @@ NAMES = (
 )
 """CheXbert's heads in their order; the last has two classes, the others four."""
 
-CLASSES = ("absent", "positive", "negative", "uncertain")
+CHEXBERT_STATES = ("absent", "positive", "negative", "uncertain")
 _CHECKPOINT = "chexbert.pth"
 
 
@@ -177,7 +177,7 @@ class Chexbert(MetricGroup):
 
     key = "chexbert"
     measures = (
-        *label_measures("CheXbert ", NAMES),
+        *label_measures("CheXbert ", CHEXBERT_LABELS),
         mean_measure("CheXbert similarity", Direction.HIGHER, column=LabelF1.width, low=-1.0),
     )
     width = LabelF1.width + 2
@@ -194,7 +194,10 @@ class Chexbert(MetricGroup):
         """One row per pair: float64 [N, 86], counts as for our labeller, then the similarity."""
         rows = np.ones((len(pairs), self.width))
         for row, pair in zip(rows, pairs, strict=True):
-            labels = [positive_labels(self.labels(t), NAMES) for t in (pair.reference, pair.draft)]
+            labels = [
+                positive_labels(self.labels(t), CHEXBERT_LABELS)
+                for t in (pair.reference, pair.draft)
+            ]
             row[:-1] = *label_counts(*labels), self.similarity(pair.draft, pair.reference)
         return rows
 
@@ -203,7 +206,9 @@ class Chexbert(MetricGroup):
         if not text.strip():
             return {}
         classes = _predict(self._base, self._checkpoint, text)[0]
-        return {name: CLASSES[c] for name, c in zip(NAMES, classes, strict=True) if c}
+        return {
+            name: CHEXBERT_STATES[c] for name, c in zip(CHEXBERT_LABELS, classes, strict=True) if c
+        }
 
     def similarity(self, draft: str, reference: str) -> float:
         """Cosine of the report vectors; -1 if a text is empty."""
@@ -235,7 +240,7 @@ def _load_chexbert(base: Path, checkpoint: Path) -> tuple[Any, Any, Any]:
     from transformers import AutoConfig, AutoTokenizer, BertModel  # noqa: PLC0415
 
     bert = BertModel(AutoConfig.from_pretrained(base), add_pooling_layer=True)
-    sizes = [len(CLASSES)] * (len(NAMES) - 1) + [2]
+    sizes = [len(CHEXBERT_STATES)] * (len(CHEXBERT_LABELS) - 1) + [2]
     heads = torch.nn.ModuleList(torch.nn.Linear(bert.config.hidden_size, n) for n in sizes)
     model = torch.nn.ModuleDict({"bert": bert, "linear_heads": heads})
     try:

@@ -166,7 +166,7 @@ def _ratio(name: str, direction: Direction, part: int, whole: int) -> Measure:
     )
 
 
-class Stated(RulesMetric):
+class StatedFindings(RulesMetric):
     """False, missed and denied findings, details, edit distance; uncertain counts as stated."""
 
     key = "stated"

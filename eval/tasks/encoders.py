@@ -17,7 +17,7 @@ from eval.embedding import embed
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction, Setup, divide, load_metrics
 from eval.metrics.findings import label_matrix
-from eval.results import MetricValue, Result, file_facts, metric_values, task_card
+from eval.results import MetricValue, Result, file_info, metric_values, task_card
 from eval.sites import EncoderComparison, SiteImages, common_classes, read_site, train_and_test
 from eval.stats import LEVEL, Floats, Statistic, summed_statistic
 from eval.studies import References, ReferenceStudy, Scope, read_predictions
@@ -65,7 +65,7 @@ def compare_encoders(
         if encoder.encoder_id in costs:
             raise EvalUsageError(f"{config.encoders} name one encoder twice: {encoder.encoder_id}")
         vectors = {
-            site.site.name: embed(site.data, paths=site.paths, encoder=encoder, say=say)
+            site.config.name: embed(site.data, paths=site.paths, encoder=encoder, say=say)
             for site in sites
         }
         costs[encoder.encoder_id] = 1000 * encoder.seconds / images
@@ -73,12 +73,12 @@ def compare_encoders(
             both = train_and_test(vectors, source, target)
             train, test = (part.with_classes(classes) for part in both)
             by_encoder[encoder.encoder_id] = _vector_statistics(train, test, seed=seed)
-            if source.site.collection:
+            if source.config.collection:
                 drafts = draft(name, encoder, source, target)
                 by_encoder[encoder.encoder_id] += _draft_statistics(drafts, target, test)
     numbers: list[MetricValue] = []
     for (source, target), by_encoder in zip(pairs, statistics, strict=True):
-        suffix = f": {source.site.name} → {target.site.name}" if len(pairs) > 1 else ""
+        suffix = f": {source.config.name} → {target.config.name}" if len(pairs) > 1 else ""
         numbers += metric_values(
             _with_differences(by_encoder, suffix),
             patients=[image.patient_id for image in target.test],
@@ -103,9 +103,9 @@ def compare_encoders(
 
 
 def _facts(site: SiteImages) -> dict[str, object]:
-    name = site.site.name
+    name = site.config.name
     return {
-        f"{name} table": file_facts(site.site.table),
+        f"{name} table": file_info(site.config.table),
         f"{name} training images": len(site.train),
         f"{name} studies": len(site.test),
         f"{name} patients": len({image.patient_id for image in site.test}),
@@ -173,7 +173,7 @@ def _draft_statistics(path: Path, target: SiteImages, test: Vectors) -> list[Sta
         )
         for image in target.test
     }
-    references = References(target.site.table, studies, {}, has_patients=True)
+    references = References(target.config.table, studies, {}, has_patients=True)
     study_set = make_study_set(references, Scope.REPORT)
     run = make_run("drafts", path, study_set=study_set, references=references)
     check_leaks(study_set, train=None, run=run)

@@ -13,7 +13,7 @@ from eval.baselines import BASELINES, make_baselines
 from eval.cache import ScoreCache
 from eval.errors import EvalUsageError, NotAvailableError, bullet_list
 from eval.metrics.base import JudgeServer, MetricGroup, Setup, SufficientStats, load_metrics
-from eval.results import MetricValue, Result, card_facts, file_facts, metric_values
+from eval.results import MetricValue, Result, file_info, metric_card, metric_values
 from eval.risk import has_risk, risk_coverage
 from eval.stats import LEVEL, summed_statistic
 from eval.studies import References, Scope, read_references
@@ -25,7 +25,7 @@ Statistics = Mapping[tuple[str, str], SufficientStats]
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class GenerationScores:
     """A result, and what it was computed from: the system is the first of the runs."""
 
     result: Result
@@ -52,7 +52,7 @@ def score_generation(
     cache: Path | None = None,
     models: Path = Path("models"),
     judge: JudgeServer | None = None,
-) -> Scored:
+) -> GenerationScores:
     """Score drafts; the options are those of `cxr-rag eval score`.
 
     Raises:
@@ -89,10 +89,10 @@ def score_generation(
         name=name,
         models={**run.made_by, **{k: v for m in metrics.values() for k, v in m.made_by.items()}},
         dataset={
-            "predictions": file_facts(predictions),
-            "references": file_facts(references),
+            "predictions": file_info(predictions),
+            "references": file_info(references),
             "split": split,
-            "train": file_facts(train),
+            "train": file_info(train),
             "train_split": train_split,
             "fingerprint": study_set.fingerprint,
             "studies": len(study_set),
@@ -110,7 +110,7 @@ def score_generation(
             "seed": seed,
             "level": LEVEL,
         },
-        cards=[card_facts(metric) for metric in metrics.values()],
+        cards=[metric_card(metric) for metric in metrics.values()],
         numbers=numbers,
         not_available=missing | baselines.missing,
         curves={"risk_coverage": _risk(study_set, run, metrics, statistics, seed=seed)},
@@ -120,7 +120,7 @@ def score_generation(
             *(note for metric in metrics.values() for note in metric.notes),
         ],
     )
-    return Scored(result, study_set, runs, leak, metrics, statistics)
+    return GenerationScores(result, study_set, runs, leak, metrics, statistics)
 
 
 def _score(

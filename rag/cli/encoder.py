@@ -202,10 +202,12 @@ def encoders(
     def load(name: str) -> "ImageEncoder":
         return load_encoder(settings.model_copy(update={"encoder": name}))
 
-    def draft(name: str, encoder: "ImageEncoder", home: "SiteImages", away: "SiteImages") -> Path:
-        folder = work / encoder.encoder_id / home.site.name
+    def draft(
+        name: str, encoder: "ImageEncoder", source: "SiteImages", target: "SiteImages"
+    ) -> Path:
+        folder = work / encoder.encoder_id / source.config.name
         own = settings.model_copy(update={"encoder": name, "index_dir": folder / "index"})
-        return draft_from(own, encoder, home, away, folder / away.site.name)
+        return draft_from(own, encoder, source, target, folder / target.config.name)
 
     def print_status(line: str) -> None:
         typer.echo(f"\r{line}", err=True, nl=line.endswith(" "))
@@ -222,7 +224,11 @@ def encoders(
 
 
 def draft_from(
-    settings: "Settings", encoder: "ImageEncoder", home: "SiteImages", away: "SiteImages", out: Path
+    settings: "Settings",
+    encoder: "ImageEncoder",
+    source: "SiteImages",
+    target: "SiteImages",
+    out: Path,
 ) -> Path:
     """Index one site's collection without its test images' studies, and draft another's images.
 
@@ -239,27 +245,27 @@ def draft_from(
     from rag.factory import index_reports, open_pipeline
     from rag.index import Exclusions
 
-    name = home.site.collection
+    name = source.config.collection
     corpus = read_corpus(name)
-    home_ids, away_ids = _test_ids(home), _test_ids(away)
+    source_ids, target_ids = _test_ids(source), _test_ids(target)
     ids_of = {record.study_id: {record.study_id, record.patient_id} for record in corpus.records}
-    held_out = frozenset(study for study, ids in ids_of.items() if ids & home_ids)
-    leaked = sorted(s for s, ids in ids_of.items() if ids & away_ids and s not in held_out)
+    held_out = frozenset(study for study, ids in ids_of.items() if ids & source_ids)
+    leaked = sorted(s for s, ids in ids_of.items() if ids & target_ids and s not in held_out)
     if leaked:
         raise EvalLeakError(
-            f"{name} holds {len(leaked)} studies that are drafted in {away.site.name}, or of their "
-            f"patients:\n{bullet_list(leaked)}"
+            f"{name} holds {len(leaked)} studies that are drafted in {target.config.name}, or of "
+            f"their patients:\n{bullet_list(leaked)}"
         )
-    paths = home.paths if not embeds_texts(encoder) else {}
+    paths = source.paths if not embeds_texts(encoder) else {}
     images = {study: (paths[study],) for study in paths.keys() & ids_of.keys() - held_out}
     studies = [
         BatchStudy(
             study_id=image.image_id,
-            source=away.paths[image.image_id],
+            source=target.paths[image.image_id],
             name=image.image,
             exclude=Exclusions(patients=frozenset({image.patient_id})),
         )
-        for image in away.test
+        for image in target.test
     ]
     with progress_bars() as advance, open_output(out) as output:
         index_reports(settings, corpus, encoder, exclude=held_out, images=images, progress=advance)

@@ -76,9 +76,9 @@ def label_counts(generator: np.random.Generator, patients: int) -> tuple[NDArray
     """TP, FP and FN of labels with prevalences from 2 to 30 %."""
     effect, names = studies(generator, patients)
     prevalence = np.linspace(-2.4, -0.6, len(LABELS))
-    labels = effect[:, None] * 0.6 + generator.normal(size=(len(effect), len(prevalence)))
-    truth = labels + prevalence > 0
-    predicted = labels + prevalence + 0.8 * generator.normal(size=labels.shape) > 0
+    latent = effect[:, None] * 0.6 + generator.normal(size=(len(effect), len(prevalence)))
+    truth = latent + prevalence > 0
+    predicted = latent + prevalence + 0.8 * generator.normal(size=latent.shape) > 0
     counts = np.stack([truth & predicted, ~truth & predicted, truth & ~predicted], axis=-1).astype(
         float
     )
