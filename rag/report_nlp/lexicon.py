@@ -1,7 +1,7 @@
 """The lexicon: phrases of report language with the findings, cues and attributes they stand for.
 
-Reads the tables of `rag/report_nlp/data` and finds their phrases in a sentence, longest match
-first. What a cue does to a sentence is in `rag.report_nlp.labeller`.
+Reads the tables of `rag/report_nlp/data` and finds their phrases among a sentence's tokens, longest
+match first. What a cue does to a sentence is in `rag.report_nlp.labeller`.
 """
 
 import itertools
