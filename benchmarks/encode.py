@@ -20,7 +20,7 @@ from common import interval, phantoms
 
 from encoders.eclip.encoder import load_encoder
 from encoders.embed_files import embed_files
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 
 
 def main() -> None:

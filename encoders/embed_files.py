@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import ImageEncoder
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.images.raw_image import ImageReadError
 from encoders.machine import map_ahead
 

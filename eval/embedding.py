@@ -36,7 +36,7 @@ def embed(
     Raises:
         EvalDataError: names the images that cannot be read.
     """
-    from encoders.images.image_io import read_image  # noqa: PLC0415 - brings pydicom
+    from encoders.image_io import read_image  # noqa: PLC0415 - brings pydicom
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
 
     vectors = np.empty((len(data.images), encoder.dim), dtype=np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.base import ImageEncoder
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.training.sources.nih_expert import is_held_back
 from encoders.training.sources.settings import NIH_VAL_SHARE
 from rag.change import PROBABILITY_FLOOR

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.annotations import REGION_THRESHOLD, Annotation, render_heatmap
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.training.config import read_settings
 from encoders.training.dataset import TrainingDataError
 from encoders.training.sources.load import load_dataset, study_source

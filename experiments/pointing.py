@@ -21,7 +21,7 @@ from rich.progress import track
 from encoders.annotations import Outline, bounding_box
 from encoders.eclip.encoder import EclipEncoder, load_encoder
 from encoders.eclip.finding_maps import Region, locate
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.registry import DEFAULT_ENCODER, eclip_folder
 from encoders.training.dataset import LabelledExample, Split
 from encoders.training.sources.nih_expert import read_nih_expert

@@ -11,8 +11,8 @@ from datetime import date, datetime
 from pathlib import Path
 
 from encoders.base import View
+from encoders.image_io import read_image_info
 from encoders.images.image_info import ImageFormat, ImageInfo, image_format, same_patient
-from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError, UsageError
 from rag.grounding.prompt_injection import remove_injections
 from rag.privacy.reports import find_identifiers, mask

@@ -16,8 +16,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from encoders.annotations import Boxes, Fixations, render_heatmap
 from encoders.base import CxrImage
+from encoders.image_io import BLANK_WARNING, read_image, read_image_info
 from encoders.images.image_info import ImageInfo, same_patient
-from encoders.images.image_io import BLANK_WARNING, read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.errors import BlankImage, CxrRagError, NoDraft, NotAChestXray
 from rag.index import NO_EXCLUSIONS, Exclusions

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoders.base import View
+from encoders.image_io import read_image_info, read_preview, read_raw
 from encoders.images.image_info import ImageInfo
-from encoders.images.image_io import read_image_info, read_preview, read_raw
 from encoders.images.raw_image import ImageReadError, RawImage
 from rag.errors import CxrRagError
 from rag.priors import Prior, PriorMismatchError, check_prior

@@ -25,7 +25,7 @@ from encoders.dicom.codecs import (
     _Pool,
     inspect,
 )
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.images.raw_image import ImageReadError, ReadFailure
 
 pytestmark = pytest.mark.slow

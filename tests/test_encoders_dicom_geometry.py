@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from support.dicom_files import JPEG_2000_LOSSLESS, dicom
 
+from encoders.image_io import read_image, read_preview, read_raw
 from encoders.images.exposure import Histogram, percentile_window
-from encoders.images.image_io import read_image, read_preview, read_raw
 from encoders.images.raw_image import MAX_PIXELS
 
 WINDOW = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}

@@ -11,7 +11,7 @@ from support import dicom_files as files
 from support.dicom_cases import CASES, EXPECTED12, TOLERANCE, Case, build
 from support.dicom_files import dicom, ready_made_dicom
 
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 
 TABLE = [
     pytest.param(case, syntax, id=f"{case.name} | {syntax}")

@@ -8,7 +8,7 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
 from encoders.dicom.write import write_dx
-from encoders.images.image_io import read_preview, read_raw
+from encoders.image_io import read_preview, read_raw
 
 pytestmark = pytest.mark.slow
 

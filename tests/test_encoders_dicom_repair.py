@@ -9,7 +9,7 @@ from support import dicom_files as files
 from support.dicom_files import dicom, ramp
 from support.image_reading import WINDOW, meta_header_end, read_error
 
-from encoders.images.image_io import read_image, read_raw
+from encoders.image_io import read_image, read_raw
 from encoders.images.raw_image import ReadFailure
 
 

@@ -13,8 +13,8 @@ from support.dicom_files import dicom, ramp
 from support.image_reading import WINDOW, encode_image
 
 from encoders.base import View
+from encoders.image_io import read_image, read_image_info, read_raw
 from encoders.images.image_info import ImageInfo
-from encoders.images.image_io import read_image, read_image_info, read_raw
 from encoders.images.raw_image import ImageReadError
 
 

@@ -10,7 +10,7 @@ from support import dicom_files as files
 from support.dicom_files import dicom, ramp, ready_made_dicom
 from support.image_reading import WINDOW, encode_image
 
-from encoders.images.image_io import read_image, read_image_info
+from encoders.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 
 

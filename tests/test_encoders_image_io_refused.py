@@ -14,7 +14,7 @@ from support import dicom_files as files
 from support.dicom_files import dicom, ramp, ready_made_dicom
 from support.image_reading import WINDOW, encode_image, meta_header_end, read_error
 
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.images.raw_image import MAX_BYTES, MAX_PIXELS, MIN_SIDE, ReadFailure
 
 

@@ -9,7 +9,7 @@ import pytest
 from demo.anatomy import IMAGE_CM
 from demo.phantom import PhantomFinding, draw_phantom, write_phantom_dicom
 from encoders.base import View
-from encoders.images.image_io import read_image, read_image_info, read_raw
+from encoders.image_io import read_image, read_image_info, read_raw
 
 pytestmark = pytest.mark.slow
 

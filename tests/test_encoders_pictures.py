@@ -6,7 +6,7 @@ from support.dicom_files import ramp
 from support.image_reading import encode_image
 
 from encoders.base import View
-from encoders.images.image_io import BLANK_WARNING, read_image
+from encoders.image_io import BLANK_WARNING, read_image
 from encoders.images.raw_image import COLOUR_WARNING
 
 

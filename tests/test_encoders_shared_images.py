@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.image_reading import read_error
 
-from encoders.images.image_io import read_image, read_image_info, read_raw
+from encoders.image_io import read_image, read_image_info, read_raw
 from encoders.images.raw_image import MIN_SIDE, ReadFailure
 
 DATA = Path(os.environ.get("CXR_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))

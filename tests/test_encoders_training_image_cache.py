@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from encoders.base import CxrImage
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.training import training_set as module
 from encoders.training.dataset import TrainingDataError
 from encoders.training.training_set import load_images

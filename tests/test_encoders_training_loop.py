@@ -17,7 +17,7 @@ from support.made_up_training import train_command
 from torch import nn
 
 from encoders.eclip.encoder import load_encoder
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.training.config import TrainSettings, read_settings
 from encoders.training.dataset import TrainingDataError, build_dataset
 from encoders.training.sources.load import read_openi

@@ -7,8 +7,8 @@ from pydicom.dataset import Dataset
 from support.dicom_files import dicom, ramp
 
 from encoders.base import View
+from encoders.image_io import read_image, read_image_info
 from encoders.images.image_info import is_frontal, parse_view
-from encoders.images.image_io import read_image, read_image_info
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
 from encoders.eclip.encoder import load_encoder
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from rag.cli.main import main
 from rag.drafting.drafter import WITHOUT_MODEL
 from rag.index import build_index

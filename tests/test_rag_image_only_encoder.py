@@ -16,7 +16,7 @@ from test_rag_index_images import images_of
 from transformers import Dinov2Config, Dinov2Model
 
 from demo.phantom import write_phantom_dicom
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from rag.errors import UsageError
 from rag.index import Exclusions, ReportIndex, build_index
 from rag.retriever import ReportRetriever

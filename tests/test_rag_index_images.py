@@ -12,7 +12,7 @@ from support.fake_encoder import FakeEncoder
 from support.small_corpus import small_corpus
 
 from encoders.base import CxrImage
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from rag.corpus.records import Corpus, make_corpus
 from rag.errors import StoreError
 from rag.index import (

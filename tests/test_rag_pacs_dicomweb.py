@@ -25,7 +25,7 @@ from support.pacs import (
 from typer.testing import CliRunner
 
 from demo.phantom import write_phantom_dicom
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from rag.batch.grouping import group_images
 from rag.batch.inputs import list_images
 from rag.cli.main import app

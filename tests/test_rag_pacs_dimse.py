@@ -25,7 +25,7 @@ from support.pacs import (
 from typer.testing import CliRunner
 
 from demo.phantom import write_phantom_dicom
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from rag.cli.main import app
 from rag.errors import UsageError
 from rag.export import as_document

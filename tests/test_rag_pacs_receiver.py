@@ -31,7 +31,7 @@ from support.pacs import (
 )
 
 from demo.phantom import write_phantom_dicom
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from rag.errors import UsageError
 from rag.pacs import PacsError
 from rag.pacs.association import Sender

@@ -11,8 +11,8 @@ from support.pacs import assert_not_identified, short_uid
 from support.pacs import image as dicom_image
 from support.pacs import report as write_report
 
+from encoders.image_io import read_image_info
 from encoders.images.image_info import ImageInfo, same_patient
-from encoders.images.image_io import read_image_info
 from rag.errors import UsageError
 from rag.priors import CheckedPrior, Prior, PriorMismatchError, check_prior, newest_before
 

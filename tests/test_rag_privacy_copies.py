@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from support.dicom_files import BIG_ENDIAN, EXPLICIT, IMPLICIT, JPEG_2000_LOSSLESS, RLE, dicom, ramp
 from typer.testing import CliRunner
 
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from rag.cli.main import app
 from rag.privacy.deidentify import Deidentifier
 from rag.privacy.header import KeyFileError, Pseudonyms

@@ -14,7 +14,7 @@ from pydicom.uid import generate_uid
 from typer.testing import CliRunner
 
 from demo.phantom import write_phantom_dicom
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from rag.cli.main import app
 from rag.errors import UsageError
 from rag.privacy.burned_in import WARNING, has_burned_in_text

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from encoders.base import View
+from encoders.image_io import read_image_info
 from encoders.images.image_info import ImageFormat, ImageInfo
-from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.screening.header import screen_header
 

@@ -9,7 +9,7 @@ import pytest
 from demo.phantom import PhantomFinding, draw_phantom
 from encoders.base import CxrImage
 from encoders.eclip.encoder import EclipEncoder, load_encoder
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.packaged_weights import SHIPPED_ENCODER
 from encoders.training.sources.load import read_openi
 from rag.errors import EncoderUnavailableError

@@ -192,7 +192,7 @@ def test_dragging_sets_the_window_without_a_request(page: Page, image: Path) -> 
 
 
 def test_the_canvas_shows_the_pixels_of_read_image(page: Page, image: Path) -> None:
-    from encoders.images.image_io import read_image  # noqa: PLC0415 - pydicom
+    from encoders.image_io import read_image  # noqa: PLC0415 - pydicom
 
     pixels = read_image(image).pixels
     upload(page, image)

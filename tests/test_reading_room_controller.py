@@ -10,7 +10,7 @@ import pytest
 from pypdf import PdfReader
 from support.small_room import Room
 
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from rag.change import PriorEvidence
 from rag.errors import CxrRagError, ServerError
 from rag.export import DOCUMENT_FORMATS

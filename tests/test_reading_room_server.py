@@ -22,7 +22,7 @@ from support.rejections import note
 from support.small_room import Room, open_room
 
 from demo.phantom import write_phantom_dicom
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from rag.errors import SettingsError
 from rag.review.audit import AuditError
 from rag.schema import NOTICE

@@ -19,8 +19,8 @@ from support.rejections import note
 from support.small_room import Room, open_room
 
 from demo.phantom import draw_phantom
+from encoders.image_io import read_image_info
 from encoders.images.image_info import ImageInfo
-from encoders.images.image_io import read_image_info
 from rag.errors import CxrRagError
 from rag.review.reviewed_report import State
 from rag.schema import NOTICE, PredictedFindings

@@ -1,1 +1,1 @@
-"""Reads images of any format: DICOM, PNG, JPEG."""
+"""Parts of reading an image: records, header values, exposure; PNG and JPEG."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from encoders.annotations import render_heatmap
 from encoders.eclip.model import EclipModel
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.images.raw_image import ImageReadError
 from encoders.preprocess import resize_square
 from encoders.towers.base import PreparedTexts

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from encoders.base import View
+from encoders.image_io import read_image_info
 from encoders.images.image_info import ImageFormat, ImageInfo
-from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.batch.inputs import IMAGE_SUFFIXES, BatchStudy
 from rag.batch.manifests import ListedImage

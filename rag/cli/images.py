@@ -221,7 +221,7 @@ def query(
 
 
 def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
-    from encoders.images.image_io import read_image, read_image_info
+    from encoders.image_io import read_image, read_image_info
     from encoders.images.raw_image import ImageReadError
     from rag.retriever import exclusions_for
     from rag.study import Study

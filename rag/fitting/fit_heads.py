@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 
 from encoders.base import CxrImage, ImageEncoder, View
 from encoders.eclip.encoder import load_encoder
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.packaged_weights import SHIPPED_ENCODER
 from encoders.training.dataset import TrainingStudy, build_dataset
 from encoders.training.sources.load import read_openi

@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 
 from encoders.base import CxrImage
 from encoders.eclip.encoder import load_encoder
-from encoders.images.image_io import read_image, read_image_info
+from encoders.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 from encoders.packaged_weights import SHIPPED_ENCODER
 from encoders.training.dataset import Split

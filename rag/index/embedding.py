@@ -184,7 +184,7 @@ def embed_images(
     """
     if not images:
         return {}, 0, []
-    from encoders.images.image_io import BLANK_WARNING, read_image  # noqa: PLC0415 - pydicom
+    from encoders.image_io import BLANK_WARNING, read_image  # noqa: PLC0415 - pydicom
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
 
     ids_by_study: dict[str, list[str]] = {}

@@ -13,8 +13,8 @@ import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from encoders.image_io import read_image_info
 from encoders.images.image_info import ImageFormat
-from encoders.images.image_io import read_image_info
 from encoders.images.raw_image import ImageReadError
 from rag.atomic_io import explain_disk_errors, write_bytes_atomic
 from rag.pacs import PacsError

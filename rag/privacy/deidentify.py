@@ -18,8 +18,8 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 from encoders.dicom.codecs import CodecError
 from encoders.dicom.header import parse
 from encoders.dicom.write import clear_unused_bits
+from encoders.image_io import read_image
 from encoders.images.image_info import SIGNATURE_BYTES, ImageFormat, image_format
-from encoders.images.image_io import read_image
 from encoders.images.raw_image import ImageReadError
 from rag.atomic_io import explain_disk_errors, write_bytes_atomic
 from rag.errors import CxrRagError

@@ -136,7 +136,7 @@ def _peak_kib(pid: str) -> int:
 
 
 def _image(data: bytes, _: Path) -> str:
-    from encoders.images.image_io import read_image, read_image_info  # noqa: PLC0415
+    from encoders.image_io import read_image, read_image_info  # noqa: PLC0415
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
     from rag.pacs import PacsError  # noqa: PLC0415
     from rag.pacs.inbox import study_uid_of  # noqa: PLC0415

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from encoders.images.image_io import read_image
+from encoders.image_io import read_image
 from encoders.images.raw_image import ImageReadError
 
 WINDOW = {"BitsStored": 12, "WindowCenter": 2048, "WindowWidth": 4096}
