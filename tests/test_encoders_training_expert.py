@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from support.made_up_training import random_pairs
 from torch import Tensor, nn
 
 from encoders.annotations import Boxes
@@ -161,21 +162,13 @@ def objective(*, processor: bool = True) -> Objective:
     model.image_projection = nn.Linear(2, 4, bias=False)
     model.text_projection = nn.Linear(3, 4, bias=False)
     settings = {"targets": {"kind": "own"}, "optim": {"agreement_weight": 0, "label_weight": 0}}
-    learner = Objective(model, TrainSettings.model_validate(settings), label_counts=torch.ones(1))
+    learner = Objective(model, TrainSettings.model_validate(settings), label_counts=torch.ones(2))
     learner.processor = _Mask() if processor else None
     return learner.eval()
 
 
-def pairs(count: int, seed: int) -> Pairs:
-    generator = torch.Generator().manual_seed(seed)
-    texts = nn.functional.normalize(torch.randn(count, 5, generator=generator), dim=1)
-    rows = torch.randn(count, 3, generator=generator)
-    images = torch.randn(count, 3, 8, 8, generator=generator)
-    return Pairs(images, {"rows": rows}, texts, torch.zeros(count, 1), torch.ones(count).bool())
-
-
 def test_expert_pairs_extend_the_contrastive_batch() -> None:
-    learner, main, extra = objective(), pairs(4, 1), pairs(2, 2)
+    learner, main, extra = objective(), random_pairs(4, 1), random_pairs(2, 2)
     heat = torch.rand(2, 8, 8)
     losses = learner(main, expert=ExpertPairs(extra, heat, 0.3))
     mixed = learner.model.image_tower.last_input
@@ -192,12 +185,12 @@ def test_expert_pairs_extend_the_contrastive_batch() -> None:
 
 
 def test_without_expert_pairs_the_processor_has_no_effect() -> None:
-    main = pairs(4, 1)
+    main = random_pairs(4, 1)
     assert torch.equal(objective()(main)["loss"], objective(processor=False)(main)["loss"])
 
 
 def test_mixed_images_do_not_change_running_statistics() -> None:
-    learner, main, extra = objective().train(), pairs(4, 1), pairs(2, 2)
+    learner, main, extra = objective().train(), random_pairs(4, 1), random_pairs(2, 2)
     learner.model.image_tower = nn.Sequential(nn.Conv2d(3, 2, 8), nn.BatchNorm2d(2), nn.Flatten())
     means = []
     for expert in (None, ExpertPairs(extra, torch.rand(2, 8, 8), 0.3)):
@@ -208,7 +201,7 @@ def test_mixed_images_do_not_change_running_statistics() -> None:
 
 
 def test_priming_is_weighted() -> None:
-    learner, main = objective(), pairs(4, 1)
+    learner, main = objective(), random_pairs(4, 1)
     plain, with_priming = learner(main)["loss"], learner(main, priming=0.1)
     expected = 0.9 * plain + 0.1 * with_priming["priming"]
     torch.testing.assert_close(with_priming["loss"], expected)
@@ -226,7 +219,7 @@ def test_the_temperature_is_bounded_and_keeps_a_gradient(start: float, kept: flo
     nn.init.constant_(learner.model.log_temperature, math.log(start))
     learner.model.bound_temperature()
     assert float(learner.model.temperature.detach()) == pytest.approx(kept, rel=1e-5)
-    learner(pairs(4, 1))["loss"].backward()
+    learner(random_pairs(4, 1))["loss"].backward()
     assert learner.model.log_temperature.grad.abs() > 0
 
 

@@ -132,26 +132,6 @@ def test_an_invalid_table_is_explained(
         read_study_table(StudyTable(path=tmp_path / name))
 
 
-@pytest.mark.parametrize(
-    ("marks", "message"),
-    [
-        ({"width": 100, "height": 100}, r"line 1: .*lies beyond the image; places are fractions"),
-        ({"width": 0, "height": 0.1}, r"needs a width and height above 0"),
-        ({"width": "w", "height": 0.1}, r"width is 'w', not a finite number"),
-        ({"width": True, "height": 0.1}, r"width is 'True', not a finite number"),
-        ({"height": 0.1}, r"width is '', not a finite number"),
-        ({"kind": "fixation", "seconds": 0}, r"needs seconds above 0"),
-        ({"kind": "fixation", "x": 700, "seconds": 0.2}, r"lies far beyond the image; places are"),
-        ({"kind": "fixation"}, r"seconds is '', not a finite number"),
-    ],
-)
-def test_an_invalid_mark_is_named(tmp_path: Path, marks: dict[str, Any], message: str) -> None:
-    line = {"image": "a.png", "kind": "box", "x": 0.1, "y": 0.1}
-    path = jsonl(tmp_path / "own.jsonl", [line | marks])
-    with pytest.raises(TrainingDataError, match=message):
-        read_annotation_table(AnnotationTable(path=path))
-
-
 CELL = st.one_of(
     st.none(),
     st.booleans(),
@@ -216,15 +196,22 @@ b.png,fixation,0.6,0.5,,,0.4
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("changes", "message"),
     [
-        ("a.png,arrow,0,0,1,1,", r"line 2: kind is 'arrow', not box or fixation"),
-        ("a.png,box,0,0,,1,", r"line 2: width is '', not a finite number"),
-        ("a.png,fixation,0.2,0.3,,,-1", r"line 2: .*seconds above 0"),
+        ({"kind": "arrow"}, r"line 1: kind is 'arrow', not box or fixation"),
+        ({"width": 100, "height": 100}, r"line 1: .*lies beyond the image; places are fractions"),
+        ({"width": 0, "height": 0.1}, r"needs a width and height above 0"),
+        ({"width": "w", "height": 0.1}, r"width is 'w', not a finite number"),
+        ({"width": True, "height": 0.1}, r"width is 'True', not a finite number"),
+        ({"height": 0.1}, r"width is '', not a finite number"),
+        ({"kind": "fixation", "seconds": 0}, r"needs seconds above 0"),
+        ({"kind": "fixation", "x": 700, "seconds": 0.2}, r"lies far beyond the image; places are"),
+        ({"kind": "fixation"}, r"seconds is '', not a finite number"),
     ],
 )
-def test_an_invalid_mark_in_a_csv_is_named(tmp_path: Path, row: str, message: str) -> None:
-    path = write_csv(tmp_path / "m.csv", "image,kind,x,y,width,height,seconds\n" + row)
+def test_an_invalid_mark_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    line = {"image": "a.png", "kind": "box", "x": 0.1, "y": 0.1}
+    path = jsonl(tmp_path / "marks.jsonl", [line | changes])
     with pytest.raises(TrainingDataError, match=message):
         read_annotation_table(AnnotationTable(path=path))
 

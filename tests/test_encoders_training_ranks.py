@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.made_up_training import random_pairs
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch import multiprocessing as mp
@@ -60,15 +61,6 @@ def objective() -> Objective:
     return Objective(model, settings, label_counts=torch.ones(2)).train()
 
 
-def pairs(count: int, seed: int) -> Pairs:
-    generator = torch.Generator().manual_seed(seed)
-    texts = nn.functional.normalize(torch.randn(count, 5, generator=generator), dim=1)
-    rows = torch.randn(count, 3, generator=generator)
-    images = torch.randn(count, 3, 8, 8, generator=generator)
-    labels = (torch.rand(count, 2, generator=generator) > 0.5).float()
-    return Pairs(images, {"rows": rows}, texts, labels, torch.ones(count).bool())
-
-
 def part(whole: Pairs, rank: int) -> Pairs:
     return Pairs(
         whole.pixels[rank::RANKS],
@@ -80,7 +72,7 @@ def part(whole: Pairs, rank: int) -> Pairs:
 
 
 def losses_of(module: nn.Module, rank: int | None, *, with_expert: bool) -> dict[str, Tensor]:
-    main, extra = pairs(8, 1), pairs(4, 2)
+    main, extra = random_pairs(8, 1), random_pairs(4, 2)
     heat = torch.rand(4, 8, 8, generator=torch.Generator().manual_seed(3))
     if rank is not None:
         main, extra, heat = part(main, rank), part(extra, rank), heat[rank::RANKS]

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch.nn import functional
 from typer.testing import CliRunner
 
+from encoders.training.dataloader import Pairs
 from encoders.training.dataset import Split, TrainingStudy
 from rag.cli.main import app
 from rag.errors import UsageError
@@ -55,3 +58,13 @@ def train_command(arguments: list[str]) -> tuple[int, str]:
     return result.exit_code, "".join(
         line for line in result.stderr.splitlines(keepends=True) if line.startswith("cxr-rag")
     )
+
+
+def random_pairs(count: int, seed: int) -> Pairs:
+    """Images of 8 x 8, 3 prepared numbers, 5-d text vectors and 2 labels."""
+    generator = torch.Generator().manual_seed(seed)
+    texts = functional.normalize(torch.randn(count, 5, generator=generator), dim=1)
+    rows = torch.randn(count, 3, generator=generator)
+    images = torch.randn(count, 3, 8, 8, generator=generator)
+    labels = (torch.rand(count, 2, generator=generator) > 0.5).float()
+    return Pairs(images, {"rows": rows}, texts, labels, torch.ones(count).bool())
