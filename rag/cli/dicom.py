@@ -41,11 +41,11 @@ def fetch(url: Url, study_uid: StudyUid, output: Output) -> None:
 
 
 def _report_fetch(
-    images: Sequence[Path], problems: Sequence[str], output: Path, others: str = ""
+    images: Sequence[Path], problems: Sequence[str], output: Path, note: str = ""
 ) -> None:
     for problem in problems:
         print_error(f"not fetched: {problem}")
-    typer.echo(f"{len(images)} images in {output}{others}")
+    typer.echo(f"{len(images)} images in {output}{note}")
     for image in images:
         typer.echo(f"  {image.relative_to(output)}")
     if problems or not images:
@@ -115,13 +115,13 @@ def dimse_fetch(
     if not studies:
         raise PacsError("the archive does not know this study")
     earlier = find_priors(peer, settings, studies[0], limit=priors) if priors else []
-    here = Archive.parse(f"{settings.ae_title}@{move}") if move else None
+    destination = Archive.parse(f"{settings.ae_title}@{move}") if move else None
     images, problems = fetch_images(
         peer,
         settings,
         [study_uid, *(prior.uid for prior in earlier)],
         output,
-        move_to=(here.host, here.port) if here else None,
+        move_to=(destination.host, destination.port) if destination else None,
     )
     _report_fetch(images, problems, output, f"; {len(earlier)} priors")
 
@@ -182,10 +182,12 @@ def deid(
         raise UsageError(f"there is no {source}")
     if output.resolve().is_relative_to(source.resolve()):
         raise UsageError(f"{output} is inside {source}: copies would mix with originals")
-    # unlike `Path.is_dir`, it does not raise if permission is denied
-    found = sorted(path for path in source.rglob("*") if not os.path.isdir(path))  # noqa: PTH112
-    found = [source] if source.is_file() else found
-    files = found if source.is_file() else list(filter(is_dicom_object, found))
+    if source.is_file():
+        found = files = [source]
+    else:
+        # unlike `Path.is_dir`, `isdir` does not raise if permission is denied
+        found = sorted(p for p in source.rglob("*") if not os.path.isdir(p))  # noqa: PTH112
+        files = list(filter(is_dicom_object, found))
     if not files:
         raise UsageError(f"there is no DICOM file in {source}")
     pseudonyms = Pseudonyms.from_key_file(key) if key else Pseudonyms()
