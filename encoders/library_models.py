@@ -1,7 +1,8 @@
 """Published models of open_clip, timm and torchxrayvision as encoders, each with its own transform.
 
 Each library is an optional extra. Weights are read from safetensors only, since a pickle can run
-code; if a publisher has nothing else, the error says how to convert it.
+code; if a publisher has nothing else, the error says how to convert it. A missing library or an
+unusable model raises `EncoderError`.
 
 Source: the vectors are those of open_clip's ``encode_image`` and ``encode_text``, of a timm model
 without its classifier, and of torchxrayvision's ``features2``, normalized.
@@ -59,9 +60,6 @@ def load_open_clip(name: str) -> PretrainedEncoder:
     """A model of open_clip (BiomedCLIP, CLIP, SigLIP, CoCa), in the layout of its hub repositories.
 
     ``name`` is a folder with ``open_clip_config.json``, or ``hf-hub:ID`` as open_clip writes it.
-
-    Raises:
-        EncoderError: the library is missing, or the model is unavailable or damaged.
     """
     open_clip = _import_library("open_clip", extra="open_clip")
     folder = find_model_folder(name.removeprefix(_HUB_PREFIX))
@@ -92,9 +90,6 @@ def load_timm(name: str) -> PretrainedImageEncoder:
 
     ``name`` is a folder with timm's ``config.json``, a hub id, or a timm model name
     (``vit_small_patch14_dinov2.lvd142m``).
-
-    Raises:
-        EncoderError: the library is missing, or the model is unavailable or damaged.
     """
     timm = _import_library("timm", extra="timm")
     model_id = name.removeprefix(_HUB_PREFIX)
@@ -117,11 +112,7 @@ def load_timm(name: str) -> PretrainedImageEncoder:
 
 
 def load_torchxrayvision(name: str) -> PretrainedImageEncoder:
-    """A DenseNet-121 of torchxrayvision without its classifier, by the name of its weights.
-
-    Raises:
-        EncoderError: the library or the weights are missing, or the weights are damaged.
-    """
+    """A DenseNet-121 of torchxrayvision without its classifier, by the name of its weights."""
     xrv = _import_library("torchxrayvision", extra="torchxrayvision")
     names = [name for name in xrv.models.model_urls if name.startswith("densenet121")]
     if name not in names:

@@ -3,7 +3,8 @@
 A CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder embeds images and texts with its own projections,
 image processor, tokenizer and context length; any vision model (DINOv2, RAD-DINO, ViT) embeds
 images only. The processor's settings are part of the encoder's identity. Only safetensors are read:
-a pickle can run code. Other libraries: `encoders.library_models`.
+a pickle can run code. What cannot be loaded raises `EncoderError`. Other libraries:
+`encoders.library_models`.
 
 Source: the vectors are those of ``get_image_features`` and ``get_text_features`` of transformers,
 normalized; for a vision model its pooled output.
@@ -112,11 +113,7 @@ def _embed(
 
 
 def load_pair(name: str) -> PretrainedEncoder:
-    """A CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder, by its folder or its id on the hub.
-
-    Raises:
-        EncoderError: it is unavailable, damaged, or not a pair of towers.
-    """
+    """A CLIP, SigLIP, SigLIP 2 or VisionTextDualEncoder, by its folder or its id on the hub."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
 
     folder = find_model_folder(name)
@@ -150,11 +147,7 @@ def load_pair(name: str) -> PretrainedEncoder:
 
 
 def load_vision_model(name: str) -> PretrainedImageEncoder:
-    """Any vision model that ``AutoModel`` knows, by its folder or its id on the hub.
-
-    Raises:
-        EncoderError: it is unavailable or damaged.
-    """
+    """Any vision model that ``AutoModel`` knows, by its folder or its id on the hub."""
     folder = find_model_folder(name)
     model, processor = _load_model_and_processor(folder)
     return PretrainedImageEncoder(
@@ -165,11 +158,7 @@ def load_vision_model(name: str) -> PretrainedImageEncoder:
 
 
 def find_model_folder(name: str) -> Path:
-    """The folder of a model: ``name`` itself, or the hub's snapshot, downloaded once.
-
-    Raises:
-        EncoderError: neither a folder, nor available from the hub.
-    """
+    """The folder of a model: ``name`` itself, or the hub's snapshot, downloaded once."""
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download  # noqa: PLC0415
@@ -210,11 +199,7 @@ def content_id(name: str, folder: Path) -> str:
 
 
 def require_tokenizer(folder: Path) -> str:
-    """The vocabulary file of a folder's tokenizer.
-
-    Raises:
-        EncoderError: it has none; transformers would create an empty tokenizer.
-    """
+    """The vocabulary file of a folder: without one, transformers creates an empty tokenizer."""
     for name in _VOCABULARIES:
         if (folder / name).is_file():
             return name

@@ -65,9 +65,9 @@ def test_a_stream_that_crashes_its_decoder_fails_only_its_own_image(pool: _Pool)
 def test_a_decoder_that_exceeds_its_time_is_killed(pool: _Pool) -> None:
     noise = np.random.default_rng(0).integers(0, 4096, (2000, 2000)).astype(np.uint16)
     frame = bytes(encode_array(noise, bits_stored=12))
-    request = {"codec": "jpeg-2000", "halvings": 0}
+    request = {"codec": "jpeg-2000", "halvings": 0, "cpu_seconds": 0.1}
     with pytest.raises(CodecError, match="more than 0 seconds of CPU time"):
-        pool.decode(request, frame, cpu_seconds=0.1)
+        pool.decode(request, frame)
     assert pool._idle.empty()
 
 
@@ -145,7 +145,7 @@ def test_worker_memory_is_limited() -> None:
         frame[start + offset : start + offset + 8] = struct.pack(">II", 60_000, 60_000)
     worker = _DecoderProcess()
     with pytest.raises((CodecError, EOFError, ValueError, OSError)):
-        worker.decode({"codec": "jpeg-2000", "halvings": 0}, bytes(frame), cpu_seconds=60)
+        worker.decode({"codec": "jpeg-2000", "halvings": 0, "cpu_seconds": 60}, bytes(frame))
     worker.close()
 
 

@@ -1,1 +1,1 @@
-"""Reads DICOM: header, decoding, grey scale."""
+"""Reads DICOM: header, decoding, grey scale. What cannot be read raises `ImageReadError`."""

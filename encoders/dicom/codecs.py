@@ -152,10 +152,15 @@ def decode(
     Raises:
         CodecError: the decoder failed, crashed, or took too long.
     """
-    options = {"bits_allocated": bits_allocated, "colour": colour, "halvings": halvings}
     rows, columns = codestream.rows, codestream.columns
-    cpu_seconds = 3.0 + rows * columns / 2.5e6  # one core decodes 5 to 30 million pixels a second
-    pixels = _pool.decode({**asdict(codestream), **options}, frame, cpu_seconds=cpu_seconds)
+    request = {
+        **asdict(codestream),
+        "bits_allocated": bits_allocated,
+        "colour": colour,
+        "halvings": halvings,
+        "cpu_seconds": 3.0 + rows * columns / 2.5e6,  # a core decodes 5 to 30 million a second
+    }
+    pixels = _pool.decode(request, frame)
     if pixels.shape[:2] != halved_size(rows, columns, halvings):
         raise CodecError(f"it decodes to {pixels.shape[0]} x {pixels.shape[1]} pixels")
     return pixels
@@ -182,12 +187,12 @@ class _DecoderProcess:
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
 
-    def decode(self, request: dict[str, Any], frame: bytes, *, cpu_seconds: float) -> Pixels:
+    def decode(self, request: dict[str, Any], frame: bytes) -> Pixels:
         """Decode a frame. After any exception but `CodecError` this worker is unusable."""
         connection = self._connection
-        connection.send_bytes(json.dumps({**request, "cpu_seconds": cpu_seconds}).encode())
+        connection.send_bytes(json.dumps(request).encode())
         connection.send_bytes(frame)
-        if not connection.poll(cpu_seconds * _WALL_TO_CPU_SECONDS):
+        if not connection.poll(request["cpu_seconds"] * _WALL_TO_CPU_SECONDS):
             raise TimeoutError
         answer = json.loads(connection.recv_bytes())
         if "error" in answer:
@@ -218,18 +223,18 @@ class _Pool:
     def _reset(self) -> None:
         self._idle = LifoQueue[_DecoderProcess](os.cpu_count() or 1)
 
-    def decode(self, request: dict[str, Any], frame: bytes, *, cpu_seconds: float) -> Pixels:
+    def decode(self, request: dict[str, Any], frame: bytes) -> Pixels:
         worker = self._acquire()
         try:
-            pixels = worker.decode(request, frame, cpu_seconds=cpu_seconds)
+            pixels = worker.decode(request, frame)
         except CodecError:
             self._release(worker)
             raise
         except (OSError, EOFError, ValueError, BufferTooShort):
             worker.close()
             raise CodecError(
-                f"the decoder crashed on it, or needed more than {cpu_seconds:.0f} seconds of "
-                "CPU time or too much memory"
+                f"the decoder crashed on it, or needed more than {request['cpu_seconds']:.0f} "
+                "seconds of CPU time or too much memory"
             ) from None
         except BaseException:
             worker.close()  # interrupted between request and answer

@@ -56,11 +56,7 @@ class _CodedPixels:
 
 
 def grey_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
-    """An image from its stored values [rows, columns], and its grey-scale header elements.
-
-    Raises:
-        ImageReadError: a palette image without a usable palette.
-    """
+    """An image from its stored values [rows, columns] and the header."""
     if layout.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         return _colour_image(dataset, stored, layout)
     warnings: list[str] = []

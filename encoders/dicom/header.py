@@ -55,20 +55,12 @@ _IMAGE_ELEMENTS: tuple[str | int, ...] = (
 
 
 def parse(data: bytes, *, whole: bool = False) -> Dataset:
-    """The elements that reading an image needs, with the pixel data; all with ``whole``.
-
-    Raises:
-        ImageReadError: the header cannot be parsed at all.
-    """
+    """The elements that reading an image needs, with the pixel data; all with ``whole``."""
     return _parse(io.BytesIO(inflate(data)), None if whole else _IMAGE_ELEMENTS)
 
 
 def parse_header(file: io.BufferedIOBase, keywords: Sequence[str]) -> Dataset:
-    """Elements of a file by keyword; reads no further than the last of them, nor pixels.
-
-    Raises:
-        ImageReadError: as for `parse`.
-    """
+    """Elements of a file by keyword; reads no further than the last of them, nor pixels."""
     return _parse(inflate_file(file), keywords, stop_before_pixels=True)
 
 
@@ -185,11 +177,7 @@ def raw_element(dataset: Dataset, keyword: str) -> RawDataElement | DataElement 
 
 
 def items(dataset: Dataset, keyword: str, *, max_reads: int = MAX_HEADER_READS) -> list[Dataset]:
-    """Items of a sequence; none if it is absent or cannot be parsed.
-
-    Raises:
-        ImageReadError: parsing would take more than ``max_reads`` reads.
-    """
+    """Items of a sequence; none if it is absent or malformed; too many raise `ImageReadError`."""
     element = raw_element(dataset, keyword)
     if isinstance(element, RawDataElement):
         check_item_count(element, max_reads)

@@ -80,11 +80,7 @@ _VIEW_CODES = {  # SNOMED RT and CT codes of CID 4010, DX View
 
 
 def read_dicom_info(file: io.BufferedIOBase) -> ImageInfo:
-    """Read a DICOM file's header, up to the pixels.
-
-    Raises:
-        ImageReadError: the header cannot be parsed.
-    """
+    """Read a DICOM file's header, up to the pixels."""
     dataset = parse_header(file, _INFO_KEYWORDS)
     uid, accession, study_id, patient_id, patient_name, birth_date = (
         text_value(dataset, keyword) for keyword in _ID_KEYWORDS
@@ -198,8 +194,7 @@ def read_view(dataset: Dataset) -> View:
 def list_dicomdir_images(path: Path) -> tuple[list[Path], list[str]]:
     """Image files of a DICOMDIR (PS3.3 Annex F) in its order, within its folder; and its problems.
 
-    Raises:
-        ImageReadError: it cannot be read, or lists nothing.
+    One that lists no image raises `ImageReadError`.
     """
     folder, name = path.parent.resolve(), "DirectoryRecordSequence"
     images: dict[Path, None] = {}

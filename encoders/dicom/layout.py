@@ -39,12 +39,7 @@ def tag(keyword: str) -> str:
 
 
 def read_layout(dataset: Dataset) -> Layout:
-    """Read and check the Image Pixel module.
-
-    Raises:
-        ImageReadError: a necessary element is missing or impossible, or the image is too small or
-            too large.
-    """
+    """Read the Image Pixel module, and refuse what is missing, impossible or of no image's size."""
     rows, columns = _required(dataset, "Rows"), _required(dataset, "Columns")
     check_size(rows, columns, rows_name=tag("Rows"), columns_name=tag("Columns"))
     warnings: list[str] = []

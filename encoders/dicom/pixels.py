@@ -42,11 +42,7 @@ _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114  # Rec. 601: the Y of YBR_FULL (PS3.3 
 
 
 def read_stored_values(dataset: Dataset, layout: Layout, warnings: list[str]) -> Pixels:
-    """The first frame: [rows, columns] integers as stored, colour as luminance.
-
-    Raises:
-        ImageReadError: too little pixel data, or a stream that cannot be decoded.
-    """
+    """The first frame: [rows, columns] integers as stored, colour as luminance."""
     data = raw_bytes(dataset, "PixelData")
     size = layout.rows * layout.columns * layout.samples * layout.bits_allocated // 8
     if is_compressed(dataset) or (data.startswith(_ITEM) and len(data) < size):
@@ -69,13 +65,9 @@ def is_compressed(dataset: Dataset) -> bool:
 
 
 def read_codestream(frame: bytes, dataset: Dataset, layout: Layout) -> Codestream:
-    """A frame's codestream header; for RLE, which has none, from the DICOM header.
-
-    Raises:
-        CodecError: as `encoders.dicom.codecs.inspect`.
-    """
-    rle = dataset.file_meta.get("TransferSyntaxUID") == RLELossless
-    if rle and not frame.startswith((b"\xff\xd8", b"\xff\x4f")):
+    """`inspect` for any frame: RLE has no header of its own, and is described by DICOM's."""
+    is_rle = dataset.file_meta.get("TransferSyntaxUID") == RLELossless
+    if is_rle and not frame.startswith((b"\xff\xd8", b"\xff\x4f")):
         size = (layout.rows, layout.columns, layout.samples, layout.bits_allocated)
         return Codestream(Codec.RLE, *size, lossless=True)
     return inspect(frame)

@@ -36,11 +36,7 @@ detector's 10 to 15 bits as they were (as in PadChest), and would be nearly blac
 
 
 def read_raster(data: bytes) -> RawImage:
-    """Read a PNG or JPEG file.
-
-    Raises:
-        ImageReadError: damaged, truncated, too small or too large.
-    """
+    """Read a PNG or JPEG file; what cannot be read raises `ImageReadError`."""
     kind = "PNG" if data.startswith(b"\x89") else "JPEG"
     try:
         # Not Image.open: it has a size limit of its own, which warns before it refuses.
