@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag.cli.options import EXIT_FAILED, Config, read_settings
+from rag.cli.options import EXIT_FAILED, Config, read_settings, say
 from rag.schema import NOTICE
 
 if TYPE_CHECKING:
@@ -69,11 +69,9 @@ def replay(
         typer.echo(f"--- {role}\n{content}")
     typer.echo(f"--- answer then ({NOTICE})\n{replayed.answer}")
     for difference in replayed.differences:
-        typer.echo(difference, err=True)
+        say(difference)
     verdict = "identical" if replayed.is_identical else "NOT the prompt that was sent"
-    typer.echo(
-        f"{verdict}: recorded {replayed.recorded_sha256}, now {replayed.prompt.sha256}", err=True
-    )
+    say(f"{verdict}: recorded {replayed.recorded_sha256}, now {replayed.prompt.sha256}")
     if not replayed.is_identical:
         sys.exit(EXIT_FAILED)
 

@@ -203,10 +203,10 @@ def deid(
         else:
             to_check += bool(copied.warnings)
             for warning in copied.warnings:
-                typer.secho(f"check {copied.path} (file {number}): {warning}", err=True)
+                say(f"check {copied.path} (file {number}): {warning}")
     others = sorted(set(found) - set(files))
     for path in others:
-        typer.secho(f"not DICOM, not copied: {path}", err=True)
+        say(f"not DICOM, not copied: {path}")
     not_dicom = f"; {len(others)} not DICOM, not copied" if others else ""
     typer.echo(
         f"{len(files) - refused} of {len(files)} files copied to {output}; {to_check} to check"

@@ -5,6 +5,7 @@
 
 import logging
 import sys
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,15 +65,15 @@ def train(
     try:
         dataset = load_dataset(source, experts=bool(settings.expert or settings.labelled))
         dataset = _with_report_labels(dataset)
-        with progress_bars() as bars:
+        with progress_bars() as advance:
 
             def report(step: int, steps: int, loss: float) -> None:
-                bars("steps", step, steps, f", loss {loss:.3f}")
+                advance("steps", step, steps, f", loss {loss:.3f}")
 
             folder = run(settings, dataset=dataset, out=out, cache=cache, on_step=report)
     except (TrainingDataError, EncoderError) as error:
         fail(error, EXIT_FAILED)
-    typer.echo(f"model written to {folder}", err=True)
+    say(f"model written to {folder}")
 
 
 def _with_report_labels(dataset: "Dataset") -> "Dataset":
@@ -115,15 +116,16 @@ def embed(
     if not images:
         raise UsageError(f"there is no image in {source}")
     encoder = load_encoder(settings)
-    with typer.progressbar(length=len(images), label="images", file=sys.stderr) as bar:
-        count, failed = embed_files(
+    done = count(1)
+    with progress_bars() as advance:
+        embedded, failed = embed_files(
             ((image.name, image.path) for image in images),
             encoder=encoder,
             out=out,
             threads=settings.batch.num_workers,
-            on_image=lambda: bar.update(1),
+            on_image=lambda: advance("images", next(done), len(images)),
         )
-    typer.echo(f"{count} images by {encoder.encoder_id}, {failed} failed")
+    typer.echo(f"{embedded} images by {encoder.encoder_id}, {failed} failed")
     if failed:
         sys.exit(EXIT_FAILED)
 
