@@ -96,8 +96,8 @@ class UsableSentence:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportReading:
-    """A parsed report.
+class ParsedReport:
+    """What drafting needs of a report.
 
     Attributes:
         present: findings stated anywhere, CheXpert-14 names and lexicon ids.
@@ -115,7 +115,7 @@ class ReportReading:
 
 
 @lru_cache(maxsize=20_000)
-def parse_report(record: ReportRecord) -> ReportReading:
+def parse_report(record: ReportRecord) -> ParsedReport:
     """Findings, details and usable sentences of a report."""
     statements = [
         statement
@@ -133,7 +133,7 @@ def parse_report(record: ReportRecord) -> ReportReading:
         if sentence.section is Section.IMPRESSION
         if sentence.heading and sentence.present and not sentence.denied
     ]
-    return ReportReading(
+    return ParsedReport(
         present=_names(statements),
         labels=frozenset((s.concept, s.label) for s in statements if s.label),
         details=_details(statements),
@@ -143,7 +143,7 @@ def parse_report(record: ReportRecord) -> ReportReading:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """Its words in lower case."""
+    """Words of a text, in lower case."""
     return tuple(_WORD.findall(text.lower()))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag.report_nlp.labeller import LABELS, NO_FINDING
-from rag.report_reading import Detail, ReportReading, UsableSentence
+from rag.report_reading import Detail, ParsedReport, UsableSentence
 from rag.schema import PredictedFindings
 
 MIN_SHARE_OF_LABEL = 0.4
@@ -50,7 +50,7 @@ class Constraints:
 
 
 def weigh_reports(
-    similarities: Sequence[float], reports: Sequence[ReportReading], predicted: PredictedFindings
+    similarities: Sequence[float], reports: Sequence[ParsedReport], predicted: PredictedFindings
 ) -> Floats:
     """How well each report fits the image, by its similarity and its findings.
 
@@ -71,7 +71,7 @@ def weigh_reports(
 
 
 def constrain(
-    predicted: PredictedFindings, reports: Sequence[ReportReading], weights: Floats
+    predicted: PredictedFindings, reports: Sequence[ParsedReport], weights: Floats
 ) -> Constraints:
     """What image and pool together let a draft say."""
     share: defaultdict[str, float] = defaultdict(float)

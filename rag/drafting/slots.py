@@ -15,7 +15,7 @@ from rag.drafting.consensus import ExpectedUtility, select_sentences
 from rag.drafting.constraints import Constraints, constrain, weigh_reports
 from rag.drafting.text_similarity import ReferenceNgrams
 from rag.report_nlp.labeller import LABELS, NO_FINDING
-from rag.report_reading import IMPRESSION, ReportReading, UsableSentence, parse_report
+from rag.report_reading import IMPRESSION, ParsedReport, UsableSentence, parse_report
 from rag.schema import Draft, DraftSentence, Hint, Hit, PredictedFindings, Section
 
 _MIN_POOL_SHARE = 0.01
@@ -111,7 +111,7 @@ def _cite(candidate: _Candidate, pool: Sequence[Hit]) -> DraftSentence:
 
 
 def _find_candidates(
-    reports: Sequence[ReportReading],
+    reports: Sequence[ParsedReport],
     ngrams: ReferenceNgrams,
     weights: Floats,
     constraints: Constraints,
