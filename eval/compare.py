@@ -55,7 +55,7 @@ class RunComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class _SystemRows:
+class _SavedSystem:
     """One system of a saved result, with its rows of statistics by metric key."""
 
     result: Result
@@ -139,7 +139,7 @@ def as_markdown(comparison: RunComparison) -> str:
     return text
 
 
-def _load(folder: Path, system: str) -> _SystemRows:
+def _load(folder: Path, system: str) -> _SavedSystem:
     result = read_result(folder)
     if result.task != "generation":
         raise EvalUsageError(
@@ -160,10 +160,10 @@ def _load(folder: Path, system: str) -> _SystemRows:
             patients, studies = (tuple(map(str, saved[n])) for n in ("patient_id", "study_id"))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise EvalDataError(f"{path} is missing or damaged ({error}): score again") from error
-    return _SystemRows(result, system, patients, studies, rows)
+    return _SavedSystem(result, system, patients, studies, rows)
 
 
-def _check_comparable(one: _SystemRows, two: _SystemRows) -> None:
+def _check_comparable(one: _SavedSystem, two: _SavedSystem) -> None:
     first, second = one.result, two.result
     if first.dataset["fingerprint"] != second.dataset["fingerprint"]:
         differing = len(set(one.studies) ^ set(two.studies))
@@ -182,7 +182,7 @@ def _check_comparable(one: _SystemRows, two: _SystemRows) -> None:
         )
 
 
-def _shared_metrics(one: _SystemRows, two: _SystemRows) -> list[str]:
+def _shared_metrics(one: _SavedSystem, two: _SavedSystem) -> list[str]:
     """Keys of the metrics that were scored alike in both."""
     first, second = (
         {card["key"]: (card["version"], card["words"]) for card in saved.result.cards}
@@ -195,7 +195,7 @@ def _shared_metrics(one: _SystemRows, two: _SystemRows) -> list[str]:
 
 
 def _differences(
-    one: _SystemRows, two: _SystemRows, keys: list[str], *, samples: int, seed: int
+    one: _SavedSystem, two: _SavedSystem, keys: list[str], *, samples: int, seed: int
 ) -> list[MetricDifference]:
     patients, options = one.patients, {"samples": samples, "seed": seed}
     groups = {key: metric_class(key).measures for key in keys}

@@ -45,6 +45,13 @@ class Statistic:
         )
 
 
+def uniform_statistic(
+    names: Sequence[str], direction: Direction, studies: int, values: Callable[[Floats], Floats]
+) -> Statistic:
+    """Measures with one direction, based on the same number of studies."""
+    return Statistic(tuple(names), (direction,) * len(names), (studies,) * len(names), values)
+
+
 def mean_statistic(columns: dict[str, tuple[Direction, Floats]]) -> Statistic:
     """Means of the values of studies, [N] each, by name; NaN is skipped."""
     table = np.stack([column for _, column in columns.values()], axis=1)

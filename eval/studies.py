@@ -206,13 +206,16 @@ class References:
     Attributes:
         studies: by study id, only those of the requested split.
         other_splits: split of every other study, by study id.
-        has_patients: whether the file names patients.
     """
 
     path: Path
     studies: dict[str, ReferenceStudy]
     other_splits: dict[str, str]
-    has_patients: bool
+
+    @property
+    def has_patients(self) -> bool:
+        """Whether the file names patients: all or none."""
+        return all(study.patient_id for study in self.studies.values())
 
 
 def read_references(path: Path, *, split: str = "") -> References:
@@ -236,7 +239,7 @@ def read_references(path: Path, *, split: str = "") -> References:
         counts = Counter(other_splits.values()).most_common()
         splits = bullet_list([f"{name or '(none)'}: {count}" for name, count in counts])
         raise EvalUsageError(f"{path} has no study of split {split!r}; it has\n{splits}")
-    return References(path, kept, other_splits, has_patients=with_patient > 0)
+    return References(path, kept, other_splits)
 
 
 def read_predictions(path: Path) -> dict[str, PredictedStudy]:

@@ -42,7 +42,6 @@ class StudySet:
     studies: tuple[ReferenceStudy, ...]
     normal: tuple[bool, ...]
     without_section: int
-    has_patients: bool
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -56,6 +55,11 @@ class StudySet:
     def patients(self) -> tuple[str, ...]:
         """Patient of each study."""
         return tuple(study.patient for study in self.studies)
+
+    @property
+    def has_patients(self) -> bool:
+        """Whether the file names patients; if not, each study counts as its own patient."""
+        return all(study.patient_id for study in self.studies)
 
     @property
     def fingerprint(self) -> str:
@@ -96,7 +100,6 @@ def make_study_set(references: References, scope: Scope) -> StudySet:
         studies=tuple(studies),
         normal=tuple(NO_FINDING in label_text(study.text(Scope.REPORT)) for study in studies),
         without_section=len(references.studies) - len(studies),
-        has_patients=references.has_patients,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction
 from eval.results import Result, metric_values
-from eval.stats import Floats, Statistic, mean_statistic
+from eval.stats import Floats, Statistic, mean_statistic, uniform_statistic
 from eval.vectors import load_vectors
 
 SHUFFLED = "images with other images' reports"
@@ -75,7 +75,7 @@ def _uniformity(name: str, rows: Floats) -> Statistic:
         pairs = weights.sum(axis=1) ** 2 - (weights**2).sum(axis=1)
         return np.asarray(np.log(total / pairs)[:, None])
 
-    return Statistic((f"uniformity ({name})",), (Direction.LOWER,), (len(rows),), values)
+    return uniform_statistic([f"uniformity ({name})"], Direction.LOWER, len(rows), values)
 
 
 def _gap(image: Floats, text: Floats) -> Statistic:
@@ -84,4 +84,4 @@ def _gap(image: Floats, text: Floats) -> Statistic:
         gap = shares @ image - shares @ text
         return np.asarray(np.linalg.norm(gap, axis=1, keepdims=True))
 
-    return Statistic(("modality gap",), (Direction.LOWER,), (len(image),), values)
+    return uniform_statistic(["modality gap"], Direction.LOWER, len(image), values)

@@ -19,7 +19,7 @@ from eval.metrics.base import Direction, Setup, divide, load_metrics
 from eval.metrics.findings import label_matrix
 from eval.results import MetricValue, Result, file_info, metric_values, task_card
 from eval.sites import EncoderComparison, SiteImages, common_classes, read_site, train_and_test
-from eval.stats import LEVEL, Floats, Statistic, summed_statistic
+from eval.stats import LEVEL, Floats, Statistic, summed_statistic, uniform_statistic
 from eval.studies import References, ReferenceStudy, Scope, read_predictions
 from eval.study_set import check_leaks, make_run, make_study_set
 from eval.tasks.embedding import quality_statistics
@@ -173,7 +173,7 @@ def _draft_statistics(path: Path, target: SiteImages, test: Vectors) -> list[Sta
         )
         for image in target.test
     }
-    references = References(target.config.table, studies, {}, has_patients=True)
+    references = References(target.config.table, studies, {})
     study_set = make_study_set(references, Scope.REPORT)
     run = make_run("drafts", path, study_set=study_set, references=references)
     check_leaks(study_set, train=None, run=run)
@@ -194,8 +194,8 @@ def _label_agreement(stated: NDArray[np.bool_], labels: NDArray[np.bool_]) -> St
         denominators = np.stack([predicted + true, predicted, true], axis=1)
         return divide(np.stack([2 * hits, hits, hits], axis=1), denominators)
 
-    names = tuple(f"drafts: {name} by the labels" for name in ("micro F1", "precision", "recall"))
-    return Statistic(names, (Direction.HIGHER,) * 3, (len(stated),) * 3, values)
+    names = [f"drafts: {name} by the labels" for name in ("micro F1", "precision", "recall")]
+    return uniform_statistic(names, Direction.HIGHER, len(stated), values)
 
 
 def _with_differences(

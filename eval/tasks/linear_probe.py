@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eval.errors import EvalLeakError, EvalUsageError, bullet_list
 from eval.metrics.base import Direction
 from eval.results import MetricValue, Result, metric_values
-from eval.stats import Bools, Floats, Statistic, weighted_auroc
+from eval.stats import Bools, Floats, Statistic, uniform_statistic, weighted_auroc
 from eval.vectors import MIN_CLASS_IMAGES, Vectors, load_vectors
 
 SHARES = (0.01, 0.1, 1.0)
@@ -157,5 +157,4 @@ def probe_statistic(scores: Sequence[Floats], test: Vectors, classes: Sequence[i
         return np.concatenate([np.nanmean(areas, axis=1, keepdims=True), areas], axis=1)
 
     names = ["macro AUROC", *(f"AUROC {test.classes[i]}" for i in classes)]
-    size = len(names)
-    return Statistic(tuple(names), (Direction.HIGHER,) * size, (len(test),) * size, values)
+    return uniform_statistic(names, Direction.HIGHER, len(test), values)

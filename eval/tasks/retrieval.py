@@ -11,7 +11,7 @@ from scipy.special import gammaln
 from eval.errors import EvalUsageError
 from eval.metrics.base import Direction, divide
 from eval.results import MetricValue, Result, metric_values
-from eval.stats import Floats, Statistic, mean_statistic
+from eval.stats import Floats, Statistic, mean_statistic, uniform_statistic
 from eval.vectors import Vectors, load_vectors
 
 CHANCE = "random order"
@@ -172,13 +172,12 @@ def rank_statistics(ranks: Ranks, ndcgs: Floats) -> list[Statistic]:
     columns["MRR"] = (higher, ranks.reciprocal())
     columns[f"nDCG@{_NDCG_AT}"] = (higher, ndcgs)
     expected = ranks.rank()
-    median = Statistic(
-        ("median rank",),
-        (Direction.LOWER,),
-        (len(expected),),
-        lambda weights: weighted_median(expected, weights)[:, None],
-    )
-    return [mean_statistic(columns), median]
+
+    def median(weights: Floats) -> Floats:
+        return weighted_median(expected, weights)[:, None]
+
+    median_rank = uniform_statistic(["median rank"], Direction.LOWER, len(expected), median)
+    return [mean_statistic(columns), median_rank]
 
 
 def weighted_median(values: Floats, weights: Floats) -> Floats:

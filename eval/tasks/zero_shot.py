@@ -13,6 +13,7 @@ from eval.stats import (
     Floats,
     Statistic,
     roc_curve,
+    uniform_statistic,
     weighted_auroc,
     weighted_average_precision,
 )
@@ -94,7 +95,7 @@ def _accuracy_statistic(vectors: Vectors, scores: Floats) -> Statistic:
         accuracy = hits.sum(axis=1) / matrix.sum(axis=(1, 2))
         return np.stack([accuracy, np.nan_to_num(f1).mean(axis=1)], axis=1)
 
-    return Statistic(("accuracy", "macro F1"), (Direction.HIGHER,) * 2, (len(vectors),) * 2, values)
+    return uniform_statistic(("accuracy", "macro F1"), Direction.HIGHER, len(vectors), values)
 
 
 def area_statistic(vectors: Vectors, scores: Floats) -> Statistic:
@@ -115,13 +116,8 @@ def area_statistic(vectors: Vectors, scores: Floats) -> Statistic:
         return np.concatenate([*means, areas], axis=1)
 
     names = [f"AUROC {vectors.classes[i]}" for i in scorable]
-    size = len(names) + 2
-    return Statistic(
-        ("macro AUROC", "macro average precision", *names),
-        (Direction.HIGHER,) * size,
-        (len(vectors),) * size,
-        values,
-    )
+    names = ["macro AUROC", "macro average precision", *names]
+    return uniform_statistic(names, Direction.HIGHER, len(vectors), values)
 
 
 def _roc_plot(vectors: Vectors, scores: Floats) -> dict[str, object]:
