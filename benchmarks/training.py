@@ -26,8 +26,8 @@ from encoders.training.augment import RankRng
 from encoders.training.config import Curriculum, TrainSettings
 from encoders.training.dataloader import BatchLoader, StepBatch
 from encoders.training.objective import Objective
+from encoders.training.tensors import ExpertTensors, TrainingTensors
 from encoders.training.trainer import resolve_precision
-from encoders.training.training_set import ExpertTensors, TrainingTensors
 
 IMAGES, SENTENCES = 512, 6
 PRECISION = resolve_precision("auto")

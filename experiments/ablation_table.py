@@ -22,7 +22,7 @@ from encoders.base import CxrImage
 from encoders.eclip.encoder import load_encoder
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import Dataset, TrainingStudy
-from encoders.training.training_set import load_images
+from encoders.training.tensors import load_images
 from eval.datasets import (
     DatasetImage,
     DatasetLayout,

@@ -9,7 +9,7 @@ from encoders.preprocess import EvalTransform
 from encoders.training.augment import RankRng
 from encoders.training.config import TrainSettings
 from encoders.training.dataloader import BatchLoader, StepBatch
-from encoders.training.training_set import ExpertTensors, TrainingTensors
+from encoders.training.tensors import ExpertTensors, TrainingTensors
 
 STEPS = 12
 

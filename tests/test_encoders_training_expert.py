@@ -19,7 +19,7 @@ from encoders.training.dataloader import ExpertPairs, Pairs, other_rows
 from encoders.training.dataset import ExpertImage, TrainingDataError
 from encoders.training.heatmap_processor import HeatmapProcessor
 from encoders.training.objective import Objective, equal_targets, priming_loss
-from encoders.training.training_set import load_expert_tensors
+from encoders.training.tensors import load_expert_tensors
 
 # --- curriculum
 

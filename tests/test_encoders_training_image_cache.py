@@ -8,9 +8,9 @@ from PIL import Image
 
 from encoders.base import CxrImage
 from encoders.image_io import read_image
-from encoders.training import training_set as module
+from encoders.training import tensors as module
 from encoders.training.dataset import TrainingDataError
-from encoders.training.training_set import load_images
+from encoders.training.tensors import load_images
 
 
 def write(folder: Path, count: int) -> list[Path]:

@@ -29,7 +29,7 @@ from encoders.training.dataset import (
 )
 from encoders.training.run_folder import CHECKPOINT, CURVES, RunFolder, fingerprint
 from encoders.training.sources.load import read_openi
-from encoders.training.training_set import load_images
+from encoders.training.tensors import load_images
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "train"
 

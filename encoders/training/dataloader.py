@@ -23,7 +23,7 @@ from encoders.towers.base import PreparedTexts
 from encoders.training.augment import RankRng, augment, augment_with_affine, warp
 from encoders.training.config import TrainSettings
 from encoders.training.labelled import LabelledBatch, LabelledTensors, draw_labelled_batch
-from encoders.training.training_set import ExpertTensors, TrainingTensors
+from encoders.training.tensors import ExpertTensors, TrainingTensors
 
 _CURRICULUM, _EXPERT_ROWS, _MIXUP, _SHUFFLED_ROWS, _LABELLED_ROWS = -1, -2, -3, -4, -5
 """Streams of random numbers that all ranks share; used in place of a rank."""

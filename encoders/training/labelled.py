@@ -22,7 +22,7 @@ from encoders.preprocess import EvalTransform
 from encoders.training.augment import RankRng, augment_with_affine
 from encoders.training.config import AugmentSettings
 from encoders.training.dataset import LabelledExample, TrainingDataError
-from encoders.training.training_set import load_images
+from encoders.training.tensors import load_images
 
 _MASK_SIDE = 64
 

@@ -22,8 +22,8 @@ from encoders.training.labelled import load_labelled_tensors
 from encoders.training.objective import Objective
 from encoders.training.pretrain import pretrain
 from encoders.training.run_folder import RunFolder, fingerprint
+from encoders.training.tensors import load_expert_tensors, load_training_tensors
 from encoders.training.trainer import OnStep, Trainer, create_accelerator
-from encoders.training.training_set import load_expert_tensors, load_training_tensors
 
 _log = logging.getLogger(__name__)
 
