@@ -4,6 +4,7 @@ Not with pydicom's decoders: for uncompressed data their options take as many li
 repairs an incomplete last row.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -76,31 +77,28 @@ def read_codestream(frame: bytes, dataset: Dataset, layout: Layout) -> Codestrea
 def _read_uncompressed(
     dataset: Dataset, data: bytes, layout: Layout, warnings: list[str]
 ) -> Pixels:
-    order = byte_order(dataset)
+    order, rows, columns = byte_order(dataset), layout.rows, layout.columns
     if layout.bits_allocated == 1:
-        count = layout.rows * layout.columns
+        count = rows * columns
         packed = np.frombuffer(_fit_length(data, -(-count // 8), layout, warnings), np.uint8)
-        bits = np.unpackbits(packed, bitorder="little", count=count)
-        return bits.reshape(layout.rows, layout.columns)
+        return np.unpackbits(packed, bitorder="little", count=count).reshape(rows, columns)
     is_words = getattr(raw_element(dataset, "PixelData"), "VR", "") == "OW"
     if layout.bits_allocated == 8 and is_words and order == ">":
         # 8-bit samples in 16-bit words: the pairs are swapped
         data = np.frombuffer(data[: len(data) & ~1], ">u2").astype("<u2").tobytes()
+    shape: tuple[int, ...] = (rows, columns, layout.samples)
+    if layout.photometric == "YBR_FULL_422":
+        shape = (rows * columns // 2, 4)  # Y1 Y2 CB CR for two pixels
+    elif layout.planar:
+        shape = (layout.samples, rows, columns)
     dtype = np.dtype(f"{order}u{layout.bits_allocated // 8}")
-    rows, columns, samples = layout.rows, layout.columns, layout.samples
-    if layout.photometric == "YBR_FULL_422":  # Y1 Y2 CB CR for two pixels
-        pairs = rows * columns // 2
-        values = np.frombuffer(
-            _fit_length(data, pairs * 4 * dtype.itemsize, layout, warnings), dtype
-        )
-        return values.reshape(pairs, 4)[:, :2].reshape(rows, columns)
-    size = rows * columns * samples * dtype.itemsize
-    values = np.frombuffer(_fit_length(data, size, layout, warnings), dtype)
-    if samples == 1:
+    size = math.prod(shape) * dtype.itemsize
+    values = np.frombuffer(_fit_length(data, size, layout, warnings), dtype).reshape(shape)
+    if layout.photometric == "YBR_FULL_422":
+        return values[:, :2].reshape(rows, columns)
+    if layout.samples == 1:
         return values.reshape(rows, columns)
-    if layout.planar:
-        return values.reshape(samples, rows, columns).transpose(1, 2, 0)
-    return values.reshape(rows, columns, samples)
+    return np.moveaxis(values, 0, -1) if layout.planar else values
 
 
 def _fit_length(data: bytes, size: int, layout: Layout, warnings: list[str]) -> bytes:
