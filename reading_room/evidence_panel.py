@@ -37,7 +37,7 @@ def rank_move(session: Session, report_id: str) -> tuple[str, str]:
 
 
 def rank_summary(session: Session) -> str:
-    """As in "Search steered to: effusion. 2 new, 2 dropped, 1 moved."."""
+    """As in "Search steered towards effusion. 2 new, 2 dropped, 1 moved."."""
     report_ids = {*_ids(session.image_hits), *_ids(session.region_hits)}
     moves = Counter(rank_move(session, report_id)[0] for report_id in report_ids)
     finding = session.region_finding
