@@ -47,20 +47,20 @@ def list_images(
         UsageError: ``source`` does not exist, or is a list with wrong lines; each is named.
     """
     if source.is_dir():
-        return _tree(source, skip_folder)
+        return _list_tree(source, skip_folder)
     if not source.is_file():
         raise UsageError(f"there is no file or folder {source}")
     if source.suffix.lower() in _LIST_SUFFIXES:
         return read_list(source, root=root or source.parent)
     if source.name.upper().startswith("DICOMDIR"):
-        return _dicomdir(source)
+        return _list_dicomdir(source)
     return Listing([ListedImage(source, source.name)])
 
 
-def _tree(folder: Path, skip_folder: Path | None) -> Listing:
+def _list_tree(folder: Path, skip_folder: Path | None) -> Listing:
     listing = Listing()
     skipped = skip_folder.resolve() if skip_folder else None
-    for path in _files(folder, listing, skipped):
+    for path in _walk_files(folder, listing, skipped):
         if path.name.startswith("."):
             listing.skipped["hidden"] += 1
         elif path.name.upper() == "DICOMDIR":
@@ -72,7 +72,7 @@ def _tree(folder: Path, skip_folder: Path | None) -> Listing:
     return listing
 
 
-def _files(folder: Path, listing: Listing, skip_folder: Path | None) -> Iterator[Path]:
+def _walk_files(folder: Path, listing: Listing, skip_folder: Path | None) -> Iterator[Path]:
     """Files of a tree by name; links to folders are not followed, so that no tree is endless."""
 
     def note_unreadable(error: OSError) -> None:
@@ -101,7 +101,7 @@ def _looks_like_image(path: Path, listing: Listing) -> bool:
         return False
 
 
-def _dicomdir(path: Path) -> Listing:
+def _list_dicomdir(path: Path) -> Listing:
     from encoders.dicom.info import list_dicomdir_images  # noqa: PLC0415 - pydicom
     from encoders.images.raw_image import ImageReadError  # noqa: PLC0415
 

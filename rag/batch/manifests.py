@@ -91,7 +91,7 @@ def read_list(path: Path, *, root: Path) -> Listing:
     unknown_views: Counter[str] = Counter()
     for where, row in _rows(path, problems):
         try:
-            row_images = _images(row, root, unknown_views)
+            row_images = _row_images(row, root, unknown_views)
         except _ListRowError as error:
             problems.append(f"{where}: {error}")
             continue
@@ -148,29 +148,29 @@ def _rows(path: Path, problems: list[str]) -> Iterator[tuple[str, dict[str, Any]
         raise UsageError("\n".join(map(printable, str(error).split("\n")))) from error
 
 
-def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> list[ListedImage]:
-    study_id = _identifier(row, "study_id")
+def _row_images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> list[ListedImage]:
+    study_id = _id(row, "study_id")
     if not study_id:
         raise _ListRowError("has no study_id")
-    names = _strings(row, _IMAGE_COLUMNS)
+    names = _texts(row, _IMAGE_COLUMNS)
     if not names:
         raise _ListRowError("names no image: its column is called image")
-    views = _views(row) or [""] * len(names)
+    views = _row_views(row) or [""] * len(names)
     if len(views) != len(names):
         raise _ListRowError(f"has {len(names)} images and {len(views)} views")
-    indication = _string(row, "indication") or _string(row, "context")
-    patient_id = _identifier(row, "patient_id")
-    key_image = _string(row, "key_image_path")
+    indication = _text(row, "indication") or _text(row, "context")
+    patient_id = _id(row, "patient_id")
+    key_image = _text(row, "key_image_path")
     prior = Prior(
-        report=_string(row, "prior_report"),
-        date=_date(row),
-        files=tuple(_file(name, root) for name in _strings(row, ("prior",))),
+        report=_text(row, "prior_report"),
+        date=_parse_date(row),
+        files=tuple(_resolve_path(name, root) for name in _texts(row, ("prior",))),
     )
     stated = (view.strip() for view in views if not is_missing(view) and view.upper() != "UNKNOWN")
     unknown_views.update(view for view in stated if is_frontal(view) is None)
     return [
         ListedImage(
-            path=_file(name, root),
+            path=_resolve_path(name, root),
             name=name,
             study_id=study_id,
             frontal=is_frontal(view),
@@ -183,7 +183,7 @@ def _images(row: dict[str, Any], root: Path, unknown_views: Counter[str]) -> lis
     ]
 
 
-def _file(name: str, root: Path) -> Path:
+def _resolve_path(name: str, root: Path) -> Path:
     """The file that a list names. ReXrank's names start with a slash but are relative to the root.
 
     `os.access` returns False for a name that is too long; `Path.exists` raises.
@@ -192,19 +192,19 @@ def _file(name: str, root: Path) -> Path:
     return path if os.access(path, os.F_OK) else root / name.lstrip("/")
 
 
-def _identifier(row: dict[str, Any], name: str) -> str:
+def _id(row: dict[str, Any], column: str) -> str:
     try:
-        value = parse_id(row.get(name))
+        value = parse_id(row.get(column))
     except ValueError as error:
-        raise _ListRowError(f"{name} {error}") from error
+        raise _ListRowError(f"{column} {error}") from error
     if len(value) > _MAX_ID_CHARS or not value.isprintable():
         raise _ListRowError(
-            f"has a {name} that is longer than {_MAX_ID_CHARS} characters or unprintable"
+            f"has a {column} that is longer than {_MAX_ID_CHARS} characters or unprintable"
         )
     return value
 
 
-def _strings(row: dict[str, Any], columns: tuple[str, ...]) -> list[str]:
+def _texts(row: dict[str, Any], columns: tuple[str, ...]) -> list[str]:
     """One text or a list of texts, from the first of these columns that is not empty."""
     for column in columns:
         value = row.get(column)
@@ -218,15 +218,15 @@ def _strings(row: dict[str, Any], columns: tuple[str, ...]) -> list[str]:
     return []
 
 
-def _views(row: dict[str, Any]) -> list[str]:
+def _row_views(row: dict[str, Any]) -> list[str]:
     """Views from the first of their columns that is not empty; "" for what is not a text."""
     value: Any = next((row[name] for name in _VIEW_COLUMNS if not is_missing(row.get(name))), [])
     values = value if isinstance(value, list) else [value]
     return [view.replace("\0", " ") if isinstance(view, str) else "" for view in values]
 
 
-def _date(row: dict[str, Any]) -> str:
-    value = _string(row, "prior_date")
+def _parse_date(row: dict[str, Any]) -> str:
+    value = _text(row, "prior_date")
     try:
         return date.fromisoformat(value).isoformat() if value else ""
     except ValueError as error:
@@ -235,16 +235,16 @@ def _date(row: dict[str, Any]) -> str:
         ) from error
 
 
-def _string(row: dict[str, Any], name: str) -> str:
-    value = row.get(name)
+def _text(row: dict[str, Any], column: str) -> str:
+    value = row.get(column)
     if is_missing(value):
         return ""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise _ListRowError(f"{name} is a {type(value).__name__}, not text")
+        raise _ListRowError(f"{column} is a {type(value).__name__}, not text")
     if len(value) > _MAX_TEXT_CHARS:
-        raise _ListRowError(f"{name} has {len(value)} characters, more than {_MAX_TEXT_CHARS}")
+        raise _ListRowError(f"{column} has {len(value)} characters, more than {_MAX_TEXT_CHARS}")
     return value.strip()
 
 
@@ -272,7 +272,7 @@ def write_rexrank(input_json_file: Path, save_json_file: Path, predictions: Path
     drafts = {line.values["study_id"]: line.values for line in read_table(predictions, strict=True)}
     studies = read_studies_json(input_json_file)
     filled = {
-        study_id: {**entry, **_prediction(drafts[study_id.strip()])}
+        study_id: {**entry, **_model_prediction(drafts[study_id.strip()])}
         for study_id, entry in studies.items()
         if study_id.strip() in drafts
     }
@@ -281,7 +281,7 @@ def write_rexrank(input_json_file: Path, save_json_file: Path, predictions: Path
     return len(filled)
 
 
-def _prediction(draft: dict[str, Any]) -> dict[str, str]:
+def _model_prediction(draft: dict[str, Any]) -> dict[str, str]:
     """In the form of ReXrank's reference reports: "Findings: ... Impression: ..."."""
     if draft["status"] != Status.OK:
         return {"model_prediction": "", "status": draft["status"]}

@@ -44,8 +44,8 @@ def ray_prepare(settings: Settings, *, address: str = "") -> Iterator[Prepare]:
     Raises:
         UsageError: Ray is not installed, or does not answer.
     """
-    with _cluster(address, workers=settings.batch.num_workers):
-        yield prepare_on_ray(partial(_open, settings), workers=settings.batch.num_workers)
+    with _connect(address, workers=settings.batch.num_workers):
+        yield prepare_on_ray(partial(_open_pipeline, settings), workers=settings.batch.num_workers)
 
 
 def prepare_on_ray(make_pipeline: MakePipeline, *, workers: int) -> Prepare:
@@ -84,11 +84,11 @@ class _Worker:
         return {"prepared": pickle.dumps(prepare_study(self._pipeline, study))}
 
 
-def _open(settings: Settings) -> AbstractContextManager[ReportPipeline]:
+def _open_pipeline(settings: Settings) -> AbstractContextManager[ReportPipeline]:
     return open_pipeline(settings, load_encoder(settings))
 
 
-def _cluster(address: str, *, workers: int) -> AbstractContextManager[Any]:
+def _connect(address: str, *, workers: int) -> AbstractContextManager[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     try:
         import ray  # noqa: PLC0415 - an extra

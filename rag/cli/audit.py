@@ -30,7 +30,7 @@ def verify(
     """Verify that no line was changed, removed, added or moved; name the first that was."""
     from rag.review.audit import AuditError
 
-    log = _log(config, file)
+    log = _open_log(config, file)
     count, found = log.verify()
     if last and last not in {entry.sha256 for entry in log.entries()}:
         raise AuditError(f"no line has the hash {last}: this is another record, or a rewritten one")
@@ -40,7 +40,7 @@ def verify(
 @app.command("list")
 def list_drafts(config: Config = "cpu", file: File = None) -> None:
     """List drafts, one per line: id, time, status, and the events after it."""
-    log = _log(config, file)
+    log = _open_log(config, file)
     drafts: dict[str, list[str]] = {}
     for entry in log.entries():
         drafts.setdefault(entry.draft, []).append(entry.event)
@@ -63,7 +63,7 @@ def replay(
     settings = read_settings(config)
     with ReportIndex(settings.index_dir, url=settings.chroma_url) as index:
         replayed = replay_draft(
-            _log(config, file), record, index=index, templates=template_folder(settings)
+            _open_log(config, file), record, index=index, templates=template_folder(settings)
         )
     for role, content in replayed.prompt.messages:
         typer.echo(f"--- {role}\n{content}")
@@ -76,7 +76,7 @@ def replay(
         sys.exit(EXIT_FAILED)
 
 
-def _log(config: str, file: Path | None) -> "AuditLog":
+def _open_log(config: str, file: Path | None) -> "AuditLog":
     from rag.review.audit import AuditLog
 
     return AuditLog(file or read_settings(config).audit_file)

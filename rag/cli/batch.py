@@ -81,7 +81,7 @@ def batch(
         raise UsageError("name IN and OUT")
     stop = Stop()
     with open_output(output) as out:
-        studies = _studies(source, out, root=img_root_dir, by_folder=by_folder)
+        studies = _list_studies(source, out, root=img_root_dir, by_folder=by_folder)
         ray = ray_address if engine == "ray" else None
         counts = _run(settings, studies, out, stop, ray_address=ray, retry_failed=retry_failed)
         if save_json_file is not None and out.predictions.exists():
@@ -96,7 +96,7 @@ def batch(
         sys.exit(EXIT_FAILED)
 
 
-def _studies(
+def _list_studies(
     source: Path, output: "BatchOutput", *, root: Path | None, by_folder: bool
 ) -> "Sequence[BatchStudy]":
     from rag.batch.grouping import group_images

@@ -132,13 +132,13 @@ def doctor(config: Config = "cpu") -> None:
         sys.exit(EXIT_FAILED)
 
 
-def _python(_: "Settings") -> CheckResult:
+def _check_python(_: "Settings") -> CheckResult:
     version = ".".join(map(str, sys.version_info[:3]))
     supported = sys.version_info[:2] in ((3, 11), (3, 12))
     return version, "" if supported else "use Python 3.11 or 3.12"
 
 
-def _packages(_: "Settings") -> CheckResult:
+def _check_packages(_: "Settings") -> CheckResult:
     """Whether all declared dependencies are installed."""
     declared = [line for line in metadata.requires("cxr-rag") or [] if "extra ==" not in line]
     names = [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in declared]
@@ -147,34 +147,34 @@ def _packages(_: "Settings") -> CheckResult:
     return f"{len(names) - len(missing)} of {len(names)} installed", hint
 
 
-def _disk(settings: "Settings") -> CheckResult:
+def _check_disk(settings: "Settings") -> CheckResult:
     folder = next(path for path in (settings.home, *settings.home.parents) if path.exists())
     free = shutil.disk_usage(folder).free / 1e9
     hint = "" if free > _MIN_FREE_GB else f"free some space: an index may need {_MIN_FREE_GB} GB"
     return f"{free:.1f} GB free for {settings.home}", hint
 
 
-def _encoder(settings: "Settings") -> CheckResult:
+def _check_encoder(settings: "Settings") -> CheckResult:
     from rag.factory import load_encoder
 
     encoder = load_encoder(settings)
     return f"{encoder.encoder_id}, {encoder.dim} dimensions", ""
 
 
-def _index(settings: "Settings") -> CheckResult:
+def _check_index(settings: "Settings") -> CheckResult:
     from rag.factory import load_encoder, open_retriever
 
     with open_retriever(settings, load_encoder(settings)) as retriever:
         return f"{len(retriever.index)} reports, index {retriever.index.index_id}", ""
 
 
-def _template(settings: "Settings") -> CheckResult:
+def _check_template(settings: "Settings") -> CheckResult:
     from rag.factory import load_prompt_template
 
     return load_prompt_template(settings).name, ""
 
 
-def _llm(settings: "Settings") -> CheckResult:
+def _check_llm(settings: "Settings") -> CheckResult:
     from rag.llm.vllm_server import served_models
 
     llm, server = settings.llm, settings.llm.server
@@ -195,11 +195,11 @@ def _llm(settings: "Settings") -> CheckResult:
 
 
 _CHECKS: dict[str, Callable[["Settings"], CheckResult]] = {
-    "python": _python,
-    "packages": _packages,
-    "disk": _disk,
-    "encoder": _encoder,
-    "index": _index,
-    "prompt template": _template,
-    "language model": _llm,
+    "python": _check_python,
+    "packages": _check_packages,
+    "disk": _check_disk,
+    "encoder": _check_encoder,
+    "index": _check_index,
+    "prompt template": _check_template,
+    "language model": _check_llm,
 }

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rag.retriever import ReportRetriever
     from rag.schema import Hit
 
-_folder = partial(typer.Option, metavar="FOLDER")
+_folder_option = partial(typer.Option, metavar="FOLDER")
 
 
 def generate(
@@ -51,9 +51,13 @@ def generate(
             help="The patient's earlier study: its report (text, DICOM SR), images, or a folder.",
         ),
     ] = None,
-    sr: Annotated[Path | None, _folder(help="Also write DICOM structured reports here.")] = None,
-    fhir: Annotated[Path | None, _folder(help="Also write FHIR R4 bundles here.")] = None,
-    hl7: Annotated[Path | None, _folder(help="Also write HL7 ORU^R01 messages here.")] = None,
+    sr: Annotated[
+        Path | None, _folder_option(help="Also write DICOM structured reports here.")
+    ] = None,
+    fhir: Annotated[Path | None, _folder_option(help="Also write FHIR R4 bundles here.")] = None,
+    hl7: Annotated[
+        Path | None, _folder_option(help="Also write HL7 ORU^R01 messages here.")
+    ] = None,
 ) -> None:
     """Draft a report for each image; every sentence names the reports it rests on.
 
@@ -98,7 +102,7 @@ def generate(
             else:
                 for form, folder in folders.items():
                     if folder is not None:
-                        failed |= not _write(prediction, image, form, folder)
+                        failed |= not _write_document(prediction, image, form, folder)
             if as_json:
                 typer.echo(json.dumps(prediction.to_json(), ensure_ascii=False))
             else:
@@ -107,7 +111,9 @@ def generate(
         sys.exit(EXIT_FAILED)
 
 
-def _write(prediction: "Prediction", image: Path, form: DocumentFormat, folder: Path) -> bool:
+def _write_document(
+    prediction: "Prediction", image: Path, form: DocumentFormat, folder: Path
+) -> bool:
     """Write a document into a folder; returns whether it could be made."""
     from rag.atomic_io import explain_disk_errors, free_path, write_bytes_atomic
     from rag.export.dicom_header import StructuredReportError
@@ -131,7 +137,7 @@ def locate(
     config: Config = "cpu",
     as_json: Json = False,
     out: Annotated[
-        Path | None, _folder(help="Also write the images with the findings drawn on them.")
+        Path | None, _folder_option(help="Also write the images with the findings drawn on them.")
     ] = None,
 ) -> None:
     """Show where on an image each finding would be (experimental).
@@ -207,7 +213,7 @@ def query(
     encoder = load_encoder(settings)
     with open_retriever(settings, encoder) as retriever:
         if path.is_file():
-            hits = _hits_of_image(retriever, path, k)
+            hits = _query_by_image(retriever, path, k)
         else:
             hits = retriever.nearest_to_text(target, k=k)
     for rank, hit in enumerate(hits, 1):
@@ -220,7 +226,7 @@ def query(
             typer.echo(f"{rank:>2}  {hit.similarity:.3f}  {record.report_id}  {text}")
 
 
-def _hits_of_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
+def _query_by_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequence[Hit]":
     from encoders.image_io import read_image, read_image_info
     from encoders.images.raw_image import ImageReadError
     from rag.retriever import exclusions_for

@@ -69,7 +69,7 @@ def index(
     typer.echo(f"{corpus.name}: {len(corpus.records)} reports. {corpus.attribution}")
     typer.echo(f"Licence: {corpus.licence}")
     if dry_run:
-        for line in _preview(corpus, excluded):
+        for line in _preview_lines(corpus, excluded):
             typer.echo(line)
         return
     if not corpus.records:
@@ -188,7 +188,7 @@ def _summary_line(summary: "IndexSummary") -> str:
     return f"{parts}; index {summary.index_id}"
 
 
-def _preview(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
+def _preview_lines(corpus: "Corpus", excluded: frozenset[str]) -> Iterator[str]:
     """Lines of a dry run: what would be skipped, repaired and masked; quotes what is masked."""
     from encoders.tabular import printable
     from rag.grounding.prompt_injection import screen_report

@@ -151,7 +151,7 @@ def _read_rows(rows: Iterable[Row]) -> tuple[list[ReportRecord], list[Problem], 
         if "imageid" in row.values and report_id in where_seen:
             continue  # PadChest has one row per image of a report
         try:
-            record = _record(row, where_seen)
+            record = _make_record(row, where_seen)
         except _RowError as error:
             problems.append(Problem(row.where, str(error), report_id))
             continue
@@ -178,15 +178,15 @@ def _read_rows(rows: Iterable[Row]) -> tuple[list[ReportRecord], list[Problem], 
     return records, problems, warnings
 
 
-def _record(row: Row, where_seen: Mapping[str, str]) -> ReportRecord:
+def _make_record(row: Row, where_seen: Mapping[str, str]) -> ReportRecord:
     if row.problem:
         raise _RowError(row.problem)
     values = row.values
-    report_id = _identifier(values, "report_id", default="")
+    report_id = _clean_id(values, "report_id", default="")
     if report_id in where_seen:
         raise _RowError(f"its report_id is used at {where_seen[report_id]} already")
-    study_id = _identifier(values, "study_id", default=report_id)
-    texts = {key: _text(values.get(key), key) for key in _TEXTS}
+    study_id = _clean_id(values, "study_id", default=report_id)
+    texts = {key: _clean_text(values.get(key), key) for key in _TEXTS}
     if not texts["findings"].strip() and not texts["impression"].strip():
         parsed = parse_sections(texts["text"])
         texts |= {key: value for key, value in asdict(parsed).items() if value}
@@ -198,20 +198,20 @@ def _record(row: Row, where_seen: Mapping[str, str]) -> ReportRecord:
         ReportRecord(
             report_id=report_id,
             study_id=study_id,
-            patient_id=_identifier(values, "patient_id", default=study_id),
+            patient_id=_clean_id(values, "patient_id", default=study_id),
             findings=texts["findings"],
             impression=texts["impression"],
             indication=texts["indication"],
             comparison=texts["comparison"],
-            labels=_labels(values.get("labels")),
-            date=_date(values.get("date")),
+            labels=_parse_labels(values.get("labels")),
+            date=_parse_date(values.get("date")),
         )
     )
 
 
-def _identifier(values: Mapping[str, Any], key: str, *, default: str) -> str:
+def _clean_id(values: Mapping[str, Any], key: str, *, default: str) -> str:
     try:
-        value = _text(parse_id(values.get(key)), key) or default
+        value = _clean_text(parse_id(values.get(key)), key) or default
     except ValueError as error:
         raise _RowError(f"{key} {error}") from error
     if not value:
@@ -223,7 +223,7 @@ def _identifier(values: Mapping[str, Any], key: str, *, default: str) -> str:
     return value
 
 
-def _text(value: Any, key: str) -> str:
+def _clean_text(value: Any, key: str) -> str:
     if is_missing(value):
         return ""
     if not isinstance(value, str):
@@ -239,18 +239,18 @@ def _text(value: Any, key: str) -> str:
     return _ESCAPED_LINE_END.sub("\n", value)
 
 
-def _labels(value: Any) -> tuple[str, ...]:
+def _parse_labels(value: Any) -> tuple[str, ...]:
     parts = value.split(";") if isinstance(value, str) else ([] if is_missing(value) else value)
     if isinstance(value, str) and value.startswith("["):  # a list of Python, as in PadChest
         parts = re.findall(r"'([^']*)'", value)
     if not isinstance(parts, list):
         raise _RowError(f"labels is {type(value).__name__}, not a list or text separated by ';'")
-    labels = [_text(part, "labels").strip() for part in parts]
+    labels = [_clean_text(part, "labels").strip() for part in parts]
     return tuple(dict.fromkeys(label for label in labels if label))
 
 
-def _date(value: Any) -> str:
-    text = _text(value, "date").strip()
+def _parse_date(value: Any) -> str:
+    text = _clean_text(value, "date").strip()
     try:
         if len(text) <= len("2026-11-24"):
             return date.fromisoformat(text).isoformat() if text else ""
