@@ -1,4 +1,4 @@
-"""Benchmarks are run by hand; that they still fit the program is looked at here."""
+"""Benchmarks are run by hand; here they only start."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ NEED_MORE = {"scores.py"}  # pycocoevalcap, which is not a dependency
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
-def test_a_benchmark_starts(script: Path) -> None:
+def test_every_benchmark_starts(script: Path) -> None:
     if script.name in NEED_MORE:
         pytest.importorskip("pycocoevalcap", reason="pycocoevalcap 1.2 is not installed")
     subprocess.run([sys.executable, script, "--help"], check=True, capture_output=True, timeout=120)

@@ -1,4 +1,4 @@
-"""The installer: whose indexes it asks, where torch comes from, what the GPU preset changes."""
+"""The installer: its indexes, where torch comes from, and the GPU preset."""
 
 import importlib.util
 import os
@@ -27,7 +27,7 @@ def load_bootstrap() -> ModuleType:
     return module
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
@@ -37,7 +37,7 @@ def index(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder that is served on this machine, and its URL."""
     folder = tmp_path / "index"
     folder.mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield folder, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -103,14 +103,14 @@ def installed(bootstrap: ModuleType) -> list[str]:
     return [file.name for file in bootstrap.HERE.glob(".venv-llm/lib/*/site-packages/torch-*")]
 
 
-def test_a_misspelt_step_is_named(bootstrap: ModuleType) -> None:
+def test_an_unknown_step_is_named(bootstrap: ModuleType) -> None:
     with pytest.raises(SystemExit, match="no step lmm; choose from"):
         bootstrap.main(["lmm"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("installer", [pytest.param("uv", marks=needs_uv), "pip"])
-def test_torch_for_cpus_comes_from_pytorchs_index_where_the_common_one_lacks_it(
+def test_cpu_torch_comes_from_pytorchs_index_if_the_configured_one_lacks_it(
     bootstrap: ModuleType, capsys: pytest.CaptureFixture[str], installer: str
 ) -> None:
     if installer == "uv":
@@ -126,7 +126,7 @@ def test_torch_for_cpus_comes_from_pytorchs_index_where_the_common_one_lacks_it(
 @pytest.mark.slow
 @needs_uv
 @pytest.mark.parametrize("place", ["index-url", "extra-index-url", "find-links"])
-def test_a_configured_place_that_has_it_is_enough(
+def test_a_configured_index_or_link_with_cpu_torch_is_enough(
     bootstrap: ModuleType,
     index: tuple[Path, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -147,7 +147,7 @@ def test_a_configured_place_that_has_it_is_enough(
 
 @pytest.mark.slow
 @needs_uv
-def test_uv_obeys_pips_constraints_and_passes_places_that_are_gone(
+def test_uv_obeys_pips_constraints_and_skips_missing_links(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (bootstrap.HERE / "pins.txt").write_text("torch\n")
@@ -160,7 +160,7 @@ def test_uv_obeys_pips_constraints_and_passes_places_that_are_gone(
     assert installed(bootstrap) == ["torch-2.12.0.dist-info"]
 
 
-def test_pips_settings_are_taken_over(
+def test_pips_settings_are_passed_to_uv(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (bootstrap.APP / "bin" / "uv").touch()
@@ -190,7 +190,7 @@ def test_pips_settings_are_taken_over(
 
 
 @pytest.mark.slow
-def test_pip_installs_where_it_is_told_what_uv_cannot_do(
+def test_pip_installs_if_uv_lacks_a_setting(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PIP_ONLY_BINARY", ":all:")
@@ -200,7 +200,7 @@ def test_pip_installs_where_it_is_told_what_uv_cannot_do(
 
 
 @pytest.mark.slow
-def test_a_failure_shows_the_installers_words_and_a_cure(
+def test_a_failure_shows_the_installers_output_and_a_hint(
     bootstrap: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (bootstrap.HERE / "pins.txt").write_text("nowhere-to-be-found==1\n")
@@ -262,7 +262,7 @@ def test_the_gpu_preset_has_cuda_builds_in_both_environments(
     assert cuda.items() <= server.items()  # downloaded once
 
 
-def test_system_packages_are_named_where_they_cannot_be_installed(
+def test_system_packages_are_named_if_they_cannot_be_installed(
     bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 1000)

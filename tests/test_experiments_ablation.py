@@ -1,4 +1,4 @@
-"""The table of arms: one command, resumable, and its statistics against numbers by hand."""
+"""The ablation is one resumable command; its statistics equal a manual calculation."""
 
 import json
 from pathlib import Path
@@ -106,7 +106,7 @@ def test_the_probe_learns_from_complete_labels_only(data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_table_that_is_cut_goes_on_and_comes_out_the_same(data: Path, tmp_path: Path) -> None:
+def test_an_interrupted_ablation_resumes_with_the_same_results(data: Path, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     whole, cut = tmp_path / "one" / "out", tmp_path / "two" / "out"
@@ -135,7 +135,7 @@ def test_a_table_that_is_cut_goes_on_and_comes_out_the_same(data: Path, tmp_path
 
 
 @pytest.mark.parametrize("name", ["arms.toml", "arms-small.toml"])
-def test_the_plans_of_the_repository_are_readable(name: str) -> None:
+def test_the_plans_in_the_repository_are_valid(name: str) -> None:
     plan = read_plan(CONFIGS / name)
     core = {arm.name: arm.settings.expert for arm in plan.arms}
     assert {"CLIP", "eCLIP", "random heatmap"} <= core.keys()
@@ -186,7 +186,7 @@ def rows(values: dict[str, list[float]]) -> list[dict[str, str]]:
     ]
 
 
-def test_the_interval_and_the_paired_test_by_hand() -> None:
+def test_interval_and_paired_test_equal_a_manual_calculation() -> None:
     cells = summarise(rows({"CLIP": [1.0, 2, 3], "eCLIP": [1.5, 2.3, 3.9]}), baseline="CLIP")
     plain, other = cells["CLIP"][MEASURE], cells["eCLIP"][MEASURE]
     assert (plain.mean, plain.n) == (2.0, 3)
@@ -198,7 +198,7 @@ def test_the_interval_and_the_paired_test_by_hand() -> None:
     assert other.p_holm == pytest.approx(min(1, len(MEASURES) * expected))
 
 
-def test_two_seeds_or_equal_differences_are_shown_and_not_tested() -> None:
+def test_two_seeds_or_equal_differences_are_not_tested() -> None:
     two = summarise(rows({"CLIP": [1.0, 2], "eCLIP": [1.5, 2.5]}), baseline="CLIP")["eCLIP"]
     equal = summarise(rows({"CLIP": [1.0, 2, 3], "eCLIP": [2.0, 3, 4]}), baseline="CLIP")["eCLIP"]
     for cell in (two[MEASURE], equal[MEASURE]):
@@ -207,6 +207,6 @@ def test_two_seeds_or_equal_differences_are_shown_and_not_tested() -> None:
         assert np.isnan(cell.p_holm)
 
 
-def test_one_seed_is_no_test() -> None:
+def test_one_seed_is_not_tested() -> None:
     cells = summarise(rows({"CLIP": [1.0, 2], "eCLIP": [1.5]}), baseline="CLIP")
     assert np.isnan(cells["eCLIP"][MEASURE].p_holm)

@@ -1,4 +1,4 @@
-"""Images of a patient become pairs, and pairs the numbers of change.json, on made-up readings."""
+"""Pairs of synthetic readings, and the model fitted on them."""
 
 import json
 from pathlib import Path
@@ -12,23 +12,23 @@ from experiments.change import accuracy_lines, fit_limit, fit_model
 from experiments.change_pairs import ImagePairs, expert_images, pair_images, text_mined_images
 from rag.change import CHANGE_FILE, PriorState, read_change_model
 
-HELD = [f"{n:08d}" for n in range(400)]
+PATIENTS = [f"{n:08d}" for n in range(400)]
 
 
-def made_up_pairs(patients: int = 150) -> ImagePairs:
-    """Effusions that the current log-odds tell, and emphysema that they do not."""
+def synthetic_pairs(patients: int = 150) -> ImagePairs:
+    """Effusions that the log-odds predict, and emphysema that they do not."""
     rng = np.random.default_rng(0)
     names = np.tile(["Pleural Effusion", "emphysema"], patients)
     before, now = rng.random(len(names)) < 0.5, rng.random(len(names)) < 0.5
-    told = np.where(names == "Pleural Effusion", np.where(now, 3.0, -3.0), 0.0)
-    odds = told + rng.normal(size=(len(names), 2))[:, 0]
+    informative = np.where(names == "Pleural Effusion", np.where(now, 3.0, -3.0), 0.0)
+    odds = informative + rng.normal(size=(len(names), 2))[:, 0]
     people = np.repeat([f"p{n}" for n in range(patients)], 2)
     return ImagePairs(people, names, before, now, odds)
 
 
-def test_only_held_back_patients_in_time_order_and_each_source_by_itself(tmp_path: Path) -> None:
+def test_pairs_are_of_held_back_patients_in_time_order_by_source(tmp_path: Path) -> None:
     mined, read = [], []
-    for patient in HELD:
+    for patient in PATIENTS:
         for number in (1, 0):
             image = {"id": f"{patient}_{number}", "patient_id": patient, "image": "i.jpg"}
             labels = ["Effusion"] if number else ["No Finding"]
@@ -43,9 +43,9 @@ def test_only_held_back_patients_in_time_order_and_each_source_by_itself(tmp_pat
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / folder / name).write_text(lines, encoding="utf-8")
     images = text_mined_images(tmp_path)
-    assert len(images) == pytest.approx(NIH_VAL_SHARE * len(HELD), rel=0.4)
+    assert len(images) == pytest.approx(NIH_VAL_SHARE * len(PATIENTS), rel=0.4)
     assert expert_images(tmp_path) == []  # one image of each: no pair
-    odds = {image.image_id: np.arange(2.0) for each in images for image in each}
+    odds = {image.image_id: np.arange(2.0) for patient in images for image in patient}
     names = ("Pleural Effusion", "Edema")
     pairs = pair_images(images, odds, names, not_assessable=frozenset({"Edema"}))
     assert set(pairs.findings) == {"Pleural Effusion"}
@@ -53,27 +53,27 @@ def test_only_held_back_patients_in_time_order_and_each_source_by_itself(tmp_pat
     assert pairs.now.all()
 
 
-def test_the_fitted_file_is_read_and_tells_what_the_image_tells(tmp_path: Path) -> None:
-    fitted = fit_model(made_up_pairs(), "fake@1")
+def test_the_fitted_model_is_read_and_follows_the_image(tmp_path: Path) -> None:
+    fitted = fit_model(synthetic_pairs(), "fake@1")
     (tmp_path / CHANGE_FILE).write_text(json.dumps(fitted))
     model = read_change_model(tmp_path, "fake@1")
     assert model is not None
     assert set(model.limits) == {"new", "persists", "resolved"}
-    for was, p, verdict in (("present", 0.95, "persists"), ("present", 0.05, "resolved")):
-        assert model.verdict("Pleural Effusion", PriorState(was), p)[0] == verdict
+    for prior, p, verdict in (("present", 0.95, "persists"), ("present", 0.05, "resolved")):
+        assert model.verdict("Pleural Effusion", PriorState(prior), p)[0] == verdict
     _, certain = model.verdict("Pleural Effusion", PriorState.ABSENT, 0.95)
-    _, unsure = model.verdict("emphysema", PriorState.ABSENT, 0.5)
-    assert certain > 0.8 > unsure
-    assert [line for line in accuracy_lines(made_up_pairs(), model.limits) if "new" in line]
+    _, uncertain = model.verdict("emphysema", PriorState.ABSENT, 0.5)
+    assert certain > 0.8 > uncertain
+    assert [line for line in accuracy_lines(synthetic_pairs(), model.limits) if "new" in line]
 
 
-def test_a_verdict_that_is_seldom_said_or_seldom_right_gets_no_limit() -> None:
+def test_rare_or_inaccurate_verdicts_get_no_limit() -> None:
     assert fit_limit(np.full(9, 0.9), np.ones(9, bool)) is None
     assert fit_limit(np.full(40, 0.9), np.arange(40) % 2 == 0) is None
     assert fit_limit(np.full(40, 0.9), np.arange(40) % 10 > 0) == 0.5
 
 
-def test_the_area_counts_ties_as_half() -> None:
+def test_auroc_counts_ties_as_half() -> None:
     half = np.array([False, False, True, True])
     assert weighted_auroc(np.array([1.0, 2, 2, 3]), half, np.ones((1, 4))) == 0.875
     assert np.isnan(weighted_auroc(np.ones(3), np.ones(3, bool), np.ones((1, 3))))

@@ -1,4 +1,4 @@
-"""The picture of marks and heatmaps, and that docs/training.md says what the readers read."""
+"""The plot of heatmaps, and the examples in docs/training.md."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def block(kind: str, first: str) -> str:
 MARKS = [Fixations(((0.7, 0.3, 0.4),)), Boxes(((0.6, 0.2, 0.2, 0.2),))]
 
 
-def test_heatmap_and_line_are_at_the_mark_for_every_kind_of_annotation() -> None:
+def test_heatmap_and_contour_are_at_the_annotation() -> None:
     image = np.full((80, 60), 0.5, dtype=np.float32)
     figure = plot([(type(mark).__name__, image, mark) for mark in MARKS])
     figure.canvas.draw()
@@ -46,7 +46,7 @@ def test_heatmap_and_line_are_at_the_mark_for_every_kind_of_annotation() -> None
         assert ((around.p0 + around.p1) / 2).tolist() == pytest.approx([0.7, 0.3], abs=0.02)
 
 
-def test_ones_own_expert_images_are_shown(
+def test_expert_images_of_a_table_are_plotted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines, marks = [], ["image,kind,x,y,width,height"]
@@ -74,11 +74,11 @@ def test_ones_own_expert_images_are_shown(
 
 
 @pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "toml"])
-def test_the_settings_of_the_page_are_settings(text: str) -> None:
+def test_settings_in_the_docs_are_valid(text: str) -> None:
     assert TrainSettings.model_validate(tomllib.loads(text)).data is not None
 
 
-def test_the_tables_of_the_page_can_be_read(tmp_path: Path) -> None:
+def test_tables_in_the_docs_are_valid(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text(block("csv", "image,study_id"))
     studies = read_study_table(StudyTable(path=tmp_path / "own.csv"))
     assert [study.split for study in studies] == ["train", "val"]

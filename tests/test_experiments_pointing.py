@@ -1,4 +1,4 @@
-"""Pointing: peaks are held against boxes of held-back patients, beside controls."""
+"""Peaks of finding maps against boxes of held-back patients, beside controls."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from experiments.pointing import Pointing, measure, resample_means
 
 
 class PointsAtBright:
-    """An encoder with one map: it is hot where the image is bright."""
+    """An encoder with one finding map, high where the image is bright."""
 
     findings = ("Nodule",)
 
@@ -38,7 +38,7 @@ def example(
     return LabelledExample(path.stem, patient or f"p{number}", path, {}, outlines, split)
 
 
-def test_a_map_that_sees_beats_the_usual_place_and_another_images_map(tmp_path: Path) -> None:
+def test_a_correct_map_beats_the_usual_place_and_other_maps(tmp_path: Path) -> None:
     places = [(1, 1), (2, 6), (5, 3), (6, 6)]
     examples = [
         example(tmp_path, number, place=place, split=Split.VAL)
@@ -52,10 +52,10 @@ def test_a_map_that_sees_beats_the_usual_place_and_another_images_map(tmp_path: 
     assert overlap > 0.4
 
 
-def test_the_other_map_is_of_another_patient(tmp_path: Path) -> None:
-    of = {"p": (1, 1), "q": (6, 6)}
+def test_other_maps_are_of_other_patients(tmp_path: Path) -> None:
+    places = {"p": (1, 1), "q": (6, 6)}
     examples = [
-        example(tmp_path, number, place=of[patient], split=Split.VAL, patient=patient)
+        example(tmp_path, number, place=places[patient], split=Split.VAL, patient=patient)
         for number, patient in enumerate("pppq")
     ]
     examples.append(example(tmp_path, 9, place=(1, 1), split=Split.TRAIN))
@@ -63,7 +63,7 @@ def test_the_other_map_is_of_another_patient(tmp_path: Path) -> None:
     assert found.scores[:, 2].tolist() == [0] * 4
 
 
-def test_findings_share_the_draws_of_patients() -> None:
+def test_findings_share_the_resamples_of_patients() -> None:
     half = np.array([[1.0] * 5, [0.0] * 5])
     patients = np.array(["p", "q"])
     found = {"Mass": Pointing(half, patients), "Nodule": Pointing(1 - half, patients)}

@@ -1,4 +1,4 @@
-"""The audit record: nothing in it can be changed, removed, moved or added unnoticed."""
+"""The audit record: changed, removed, moved and added lines are detected."""
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -24,7 +24,7 @@ def log(tmp_path: Path) -> AuditLog:
     return log
 
 
-def test_an_untouched_record_is_in_order(log: AuditLog) -> None:
+def test_an_unchanged_record_verifies(log: AuditLog) -> None:
     count, last = log.verify()
     assert count == LINES
     entries = list(log.entries())
@@ -35,11 +35,11 @@ def test_an_untouched_record_is_in_order(log: AuditLog) -> None:
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_changed_byte_is_found(log: AuditLog, data: st.DataObject) -> None:
+def test_any_changed_byte_is_detected(log: AuditLog, data: st.DataObject) -> None:
     original = log.path.read_bytes()
-    at = data.draw(st.integers(0, len(original) - 1))
-    value = data.draw(st.integers(0, 255).filter(lambda v: v != original[at]))
-    log.path.write_bytes(original[:at] + bytes([value]) + original[at + 1 :])
+    index = data.draw(st.integers(0, len(original) - 1))
+    value = data.draw(st.integers(0, 255).filter(lambda v: v != original[index]))
+    log.path.write_bytes(original[:index] + bytes([value]) + original[index + 1 :])
     try:
         with pytest.raises(AuditError):
             log.verify()
@@ -48,14 +48,14 @@ def test_any_changed_byte_is_found(log: AuditLog, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("gone", range(LINES))
-def test_a_removed_line_is_found(log: AuditLog, gone: int) -> None:
+def test_a_removed_line_is_detected(log: AuditLog, gone: int) -> None:
     lines = log.path.read_bytes().splitlines(keepends=True)
     log.path.write_bytes(b"".join(lines[:gone] + lines[gone + 1 :]))
     with pytest.raises(AuditError):
         log.verify()
 
 
-def test_moved_and_repeated_lines_are_found(log: AuditLog) -> None:
+def test_moved_and_repeated_lines_are_detected(log: AuditLog) -> None:
     lines = log.path.read_bytes().splitlines(keepends=True)
     for changed in ([lines[1], lines[0], *lines[2:]], [*lines, lines[-1]], [lines[0], *lines]):
         log.path.write_bytes(b"".join(changed))
@@ -63,7 +63,7 @@ def test_moved_and_repeated_lines_are_found(log: AuditLog) -> None:
             log.verify()
 
 
-def test_a_line_cut_by_a_crash_is_told_and_the_next_one_takes_its_place(log: AuditLog) -> None:
+def test_a_line_cut_off_by_a_crash_is_reported_and_overwritten(log: AuditLog) -> None:
     with log.path.open("ab") as file:
         file.write(b'{"number": 6, "at"')
     with pytest.raises(AuditError, match="cut short"):
@@ -72,7 +72,7 @@ def test_a_line_cut_by_a_crash_is_told_and_the_next_one_takes_its_place(log: Aud
     assert log.verify()[0] == LINES + 1
 
 
-def test_a_line_that_was_cut_after_it_was_written_is_not_written_over(log: AuditLog) -> None:
+def test_a_line_truncated_after_it_was_written_is_not_overwritten(log: AuditLog) -> None:
     whole = log.path.read_bytes()
     first = whole.index(b"\n")
     for left in (whole[:-1], whole[:-20], whole[:first]):
@@ -82,14 +82,14 @@ def test_a_line_that_was_cut_after_it_was_written_is_not_written_over(log: Audit
         assert log.path.read_bytes() == left
 
 
-def test_nothing_is_added_to_a_line_that_was_changed(log: AuditLog) -> None:
+def test_nothing_is_appended_after_a_changed_line(log: AuditLog) -> None:
     with log.path.open("ab") as file:
         file.write(b"what is this?\n")
     with pytest.raises(AuditError, match="a new one will be started"):
         log.append("sign", draft="d0", data={"name": "Roe"})
 
 
-def test_writers_in_parallel_make_one_chain(tmp_path: Path) -> None:
+def test_concurrent_writers_make_one_chain(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
 
     def write(name: str) -> None:
@@ -105,7 +105,7 @@ def test_writers_in_parallel_make_one_chain(tmp_path: Path) -> None:
     assert [e.data["number"] for e in AuditLog(path).entries_of("d2")] == list(range(15))
 
 
-def test_a_record_that_is_being_written_to_is_in_order(
+def test_a_record_verifies_while_it_is_being_written(
     log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ThreadPoolExecutor() as pool:
@@ -121,20 +121,20 @@ def test_a_record_that_is_being_written_to_is_in_order(
         assert verified[0].result()[0] == LINES + 1
 
 
-def test_a_record_that_cannot_be_written_stops_the_work(tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "audit").write_text("a file where the folder should be")
     with pytest.raises(AuditError, match="cannot be written"):
         AuditLog(tmp_path / "audit" / "audit.jsonl").append("draft", draft="d", data={})
 
 
-def test_no_draft_and_several_drafts_are_told_apart(log: AuditLog) -> None:
+def test_an_unknown_and_an_ambiguous_draft_id_are_distinguished(log: AuditLog) -> None:
     for beginning, words in (("d", "several"), ("x", "no draft"), ("", "several")):
         with pytest.raises(AuditError, match=words):
             log.entries_of(beginning)
     assert len(log.entries_of("d1")) == LINES // 2
 
 
-def test_the_command_prints_the_last_hash_and_knows_it_again(log: AuditLog) -> None:
+def test_the_command_prints_the_last_hash_and_compares_it_later(log: AuditLog) -> None:
     run = CliRunner().invoke(app, ["verify", "--file", str(log.path)])
     assert run.exit_code == 0
     last = run.stdout.split()[-1]

@@ -1,4 +1,4 @@
-"""What has changed: by what the prior report states, both images and a few fitted numbers."""
+"""Verdicts on changes, from prior report, current image and fitted model."""
 
 import json
 from dataclasses import replace
@@ -31,17 +31,17 @@ MODEL = ChangeModel(
 )
 
 
-def seen(**probabilities: float) -> PredictedFindings:
+def predicted(**probabilities: float) -> PredictedFindings:
     named = {name.replace("_", " "): p for name, p in probabilities.items()}
     return PredictedFindings(named, tuple(name for name, p in named.items() if p >= 0.5))
 
 
-def verdict(report: str | None, before: PredictedFindings, now: PredictedFindings) -> Change:
+def verdict_of(report: str | None, before: PredictedFindings, now: PredictedFindings) -> Change:
     (row,) = compare_findings(report, before, now, MODEL)
     return row.verdict
 
 
-def test_states_are_what_a_report_says_under_the_labels_name() -> None:
+def test_prior_states_are_keyed_by_label_or_concept() -> None:
     states = prior_states(
         "INDICATION: Pneumonia?\nFINDINGS: Cardiomegaly. Possible left effusion. Emphysema. "
         "No pneumothorax.\nIMPRESSION: Cardiomegaly."
@@ -67,35 +67,37 @@ def test_states_are_what_a_report_says_under_the_labels_name() -> None:
 def test_the_verdict_follows_the_report_and_the_image(
     report: str, now: float, expected: Change
 ) -> None:
-    assert verdict(report, NO_PREDICTED_FINDINGS, seen(Pleural_Effusion=now)) is expected
+    assert verdict_of(report, NO_PREDICTED_FINDINGS, predicted(Pleural_Effusion=now)) is expected
 
 
-def test_without_a_report_the_probabilities_are_shown_and_nothing_is_told() -> None:
-    (row,) = compare_findings(None, seen(Pleural_Effusion=0.02), seen(Pleural_Effusion=0.97), MODEL)
+def test_without_a_report_there_are_probabilities_and_no_verdict() -> None:
+    (row,) = compare_findings(
+        None, predicted(Pleural_Effusion=0.02), predicted(Pleural_Effusion=0.97), MODEL
+    )
     assert (row.prior_probability, row.probability) == (0.02, 0.97)
     assert (row.prior_report, row.verdict) == (PriorState.NO_REPORT, Change.CANNOT_TELL)
 
 
-def test_what_the_image_cannot_assess_and_what_has_no_limit_cannot_be_told() -> None:
+def test_findings_not_assessable_or_without_a_limit_get_no_verdict() -> None:
     now = PredictedFindings({EFFUSION: 0.9}, not_assessable=frozenset({EFFUSION}))
-    assert verdict("Effusion.", NO_PREDICTED_FINDINGS, now) is Change.CANNOT_TELL
-    never = replace(MODEL, limits={"persists": 0.7})
+    assert verdict_of("Effusion.", NO_PREDICTED_FINDINGS, now) is Change.CANNOT_TELL
+    no_limit = replace(MODEL, limits={"persists": 0.7})
     (row,) = compare_findings(
-        "No effusion.", NO_PREDICTED_FINDINGS, seen(Pleural_Effusion=0.9), never
+        "No effusion.", NO_PREDICTED_FINDINGS, predicted(Pleural_Effusion=0.9), no_limit
     )
     assert row.verdict is Change.CANNOT_TELL
 
 
-def test_what_was_not_measured_and_what_has_no_model_cannot_be_told() -> None:
-    now = seen(Fracture=0.95)
-    assert verdict("No fracture.", NO_PREDICTED_FINDINGS, now) is Change.CANNOT_TELL
+def test_findings_the_model_lacks_get_no_verdict() -> None:
+    now = predicted(Fracture=0.95)
+    assert verdict_of("No fracture.", NO_PREDICTED_FINDINGS, now) is Change.CANNOT_TELL
     (row,) = compare_findings(
-        "Pleural effusion.", NO_PREDICTED_FINDINGS, seen(Pleural_Effusion=0.9), None
+        "Pleural effusion.", NO_PREDICTED_FINDINGS, predicted(Pleural_Effusion=0.9), None
     )
     assert (row.verdict, row.certainty) == (Change.CANNOT_TELL, None)
 
 
-def test_rows_are_findings_of_either_and_no_others() -> None:
+def test_rows_are_findings_present_in_either_study() -> None:
     both_names = {EFFUSION: 0.1, "pleural_effusion": 0.9, "emphysema": 0.6, "No Finding": 0.9}
     now = PredictedFindings(both_names, ("pleural_effusion", "emphysema", "No Finding"))
     rows = compare_findings(
@@ -104,9 +106,9 @@ def test_rows_are_findings_of_either_and_no_others() -> None:
     assert {row.finding for row in rows} == {"emphysema", "granuloma"}
 
 
-def test_the_json_says_what_it_was_made_of() -> None:
+def test_prior_evidence_as_json() -> None:
     rows = compare_findings(
-        "Effusion.", seen(Pleural_Effusion=0.8), seen(Pleural_Effusion=0.9), MODEL
+        "Effusion.", predicted(Pleural_Effusion=0.8), predicted(Pleural_Effusion=0.9), MODEL
     )
     value = PriorEvidence("Effusion.", 1, 12, rows).to_json()
     assert (value["report"], value["images"], value["days_before"]) == (True, 1, 12)
@@ -117,7 +119,7 @@ def test_the_json_says_what_it_was_made_of() -> None:
     assert 0.7 <= change["certainty"] <= 1
 
 
-def test_a_model_of_other_weights_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
+def test_a_model_of_another_encoder_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     assert read_change_model(tmp_path, "fake@1") is None
     path = tmp_path / CHANGE_FILE
     model = {"format": 1, "encoder_id": "other@1", "present_now": {}, "limits": {}}
@@ -132,9 +134,7 @@ def test_a_model_of_other_weights_or_a_damaged_one_is_refused(tmp_path: Path) ->
     assert "limits.persists Input should be a valid number" in str(refused.value)
 
 
-def test_the_shipped_model_is_of_the_shipped_encoder_and_never_says_what_was_not_right_enough() -> (
-    None
-):
+def test_the_shipped_model_is_for_the_shipped_encoder_and_has_valid_limits() -> None:
     encoder_id = read_calibration(SHIPPED_ENCODER / CALIBRATION_FILE).encoder_id
     model = read_change_model(SHIPPED_ENCODER, encoder_id)
     assert model is not None

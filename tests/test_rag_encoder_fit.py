@@ -1,4 +1,4 @@
-"""`cxr-rag fit-heads`: from images and reports to heads that the product then uses."""
+"""`cxr-rag fit-heads`: from images and reports to fitted parts that drafting uses."""
 
 import csv
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ LARGE, CLEAR = "The heart is enlarged.", "The lungs are clear. Heart size is nor
 
 
 class BrightnessEncoder:
-    """Sees the mean and the spread of each quarter of an image, and nothing else."""
+    """Encodes mean and standard deviation of each quarter of an image."""
 
     encoder_id, preprocess_hash, dim = "brightness@1", "none", 9
 
@@ -58,7 +58,7 @@ def write_site(folder: Path, count: int) -> tuple[Path, Path]:
     return folder / "images", folder / "reports.csv"
 
 
-def test_what_is_fitted_is_what_the_product_then_uses(tmp_path: Path) -> None:
+def test_fitted_parts_are_found_and_predict(tmp_path: Path) -> None:
     encoder, settings = BrightnessEncoder(), Settings(home=tmp_path / "home", encoder="hf:x/y")
     parts = fit_parts(*write_site(tmp_path, COUNT), encoder=encoder)
     assert 100 <= parts.calibration.studies < COUNT / 2, "a third of the patients is held back"
@@ -71,22 +71,22 @@ def test_what_is_fitted_is_what_the_product_then_uses(tmp_path: Path) -> None:
     assert detector is not None
     large, small = np.full((64, 64), 90 / 255, np.float32), np.full((64, 64), 95 / 255, np.float32)
     large[32:] += 60 / 255
-    seen = [encoder.outputs(CxrImage(pixels, "")) for pixels in (large, small)]
+    outputs = [encoder.outputs(CxrImage(pixels, "")) for pixels in (large, small)]
     large_heart, normal = (
-        predictor.predict(each.vectors[0]).probabilities["Cardiomegaly"] for each in seen
+        predictor.predict(output.vectors[0]).probabilities["Cardiomegaly"] for output in outputs
     )
     assert large_heart > 0.9
     assert normal < 0.1
-    assert detector.lateral_probabilities(seen[0].features)[0] < 1e-9, "no lateral was seen"
+    assert detector.lateral_probabilities(outputs[0].features)[0] < 1e-9, "no lateral was seen"
 
 
-def test_too_few_studies_are_counted_and_said(tmp_path: Path) -> None:
+def test_too_few_studies_are_counted_in_the_error(tmp_path: Path) -> None:
     images, reports = write_site(tmp_path, 30)
     (images / "unknown.png").write_bytes((images / "s0000.png").read_bytes())
     with pytest.raises(CalibrationError, match=r"30 studies.*360 are needed.*1 without a report"):
         fit_parts(images, reports, encoder=BrightnessEncoder())
 
 
-def test_what_is_missing_names_the_command() -> None:
+def test_notes_about_missing_parts_name_the_command() -> None:
     for note in (NO_FINDING_HEAD, NO_OOD_DETECTOR):
         assert "cxr-rag fit-heads" in note

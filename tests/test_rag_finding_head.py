@@ -1,4 +1,4 @@
-"""The finding head: what it lets a draft state, how it lies on disk, and what training does."""
+"""The finding head: predictions, files and fitting."""
 
 import json
 from dataclasses import replace
@@ -48,7 +48,7 @@ def test_probabilities_are_the_logistic_of_a_linear_map() -> None:
     assert found["Fracture"] == pytest.approx(0.1192, abs=1e-4)
 
 
-def test_positive_is_what_the_accepted_risk_permits_most_probable_first() -> None:
+def test_positive_findings_are_above_the_accepted_rates_threshold_most_probable_first() -> None:
     vector = np.array([1, 0], np.float32)
     assert PREDICTOR.predict(vector).threshold == pytest.approx(0.4)
     assert PREDICTOR.predict(vector).positive == ("Cardiomegaly", "Support Devices", "Edema")
@@ -57,7 +57,7 @@ def test_positive_is_what_the_accepted_risk_permits_most_probable_first() -> Non
     assert cautious.predict(vector).positive == ("Cardiomegaly", "Support Devices")
 
 
-def test_devices_and_what_has_no_label_have_to_be_more_likely_than_others() -> None:
+def test_devices_and_unlabelled_findings_need_a_higher_probability() -> None:
     found = PREDICTOR.predict(np.array([-0.4, 0.3], np.float32))
     assert 0.4 < found.probabilities["Support Devices"] < 0.45
     assert 0.6 < found.probabilities["granuloma"] < 0.65
@@ -65,15 +65,15 @@ def test_devices_and_what_has_no_label_have_to_be_more_likely_than_others() -> N
     assert "granuloma" not in found.positive
 
 
-def test_what_cannot_be_assessed_is_never_asserted() -> None:
-    blind = replace(MEASURED, aucs={**MEASURED.aucs, "Edema": Auc(50, 0.55, 0.4, 0.7)})
-    found = FindingPredictor(HEAD_OF_TWO, blind).predict(np.array([0, 2], np.float32))
+def test_findings_that_are_not_assessable_are_never_positive() -> None:
+    not_assessable = replace(MEASURED, aucs={**MEASURED.aucs, "Edema": Auc(50, 0.55, 0.4, 0.7)})
+    found = FindingPredictor(HEAD_OF_TWO, not_assessable).predict(np.array([0, 2], np.float32))
     assert found.probabilities["Edema"] > 0.9
     assert "Edema" not in found.positive
     assert found.not_assessable == {"Edema"}
 
 
-def test_what_must_not_be_missed_is_deniable_only_while_improbable() -> None:
+def test_must_not_miss_findings_are_deniable_only_if_improbable() -> None:
     improbable = PREDICTOR.predict(np.array([2, 2], np.float32))
     assert improbable.undeniable == frozenset()
     assert PREDICTOR.predict(np.array([1, 0], np.float32)).undeniable == {"Fracture"}
@@ -85,7 +85,7 @@ def written(folder: Path) -> Path:
     return folder
 
 
-def test_written_and_read_again(tmp_path: Path) -> None:
+def test_head_and_calibration_survive_their_files(tmp_path: Path) -> None:
     again = load_finding_predictor(written(tmp_path), "enc@1", DraftingSettings())
     assert again is not None
     assert np.array_equal(again.head.weight, HEAD_OF_TWO.weight)
@@ -93,7 +93,7 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     assert again.calibration == MEASURED
 
 
-def test_a_calibration_of_ones_own_is_taken_instead(tmp_path: Path) -> None:
+def test_the_calibration_of_the_settings_replaces_the_folders(tmp_path: Path) -> None:
     own = tmp_path / "own.json"
     write_calibration(own, replace(MEASURED, slope=2.0))
     settings = DraftingSettings(calibration=own)
@@ -102,7 +102,7 @@ def test_a_calibration_of_ones_own_is_taken_instead(tmp_path: Path) -> None:
     assert found.calibration.slope == 2.0
 
 
-def test_none_for_an_encoder_without_one_and_refused_for_other_weights(tmp_path: Path) -> None:
+def test_no_head_is_none_and_one_of_another_encoder_is_refused(tmp_path: Path) -> None:
     assert load_finding_predictor(tmp_path, "enc@1", DraftingSettings()) is None
     with pytest.raises(EncoderUnavailableError, match=r"enc@1.*enc@2"):
         load_finding_predictor(written(tmp_path), "enc@2", DraftingSettings())
@@ -112,7 +112,7 @@ def test_none_for_an_encoder_without_one_and_refused_for_other_weights(tmp_path:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tensor file", b"\x08" + b"\0" * 7 + b'{"a": 1}'])
-def test_a_damaged_head_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_head_is_named_in_the_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / HEAD_FILE
     path.write_bytes(content)
     with pytest.raises(EncoderUnavailableError, match=HEAD_FILE):
@@ -130,13 +130,13 @@ def test_a_head_with_rows_for_other_names_is_refused(
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"format": 0}', json.dumps({"format": 1})])
-def test_a_damaged_calibration_is_named(tmp_path: Path, content: str) -> None:
+def test_a_damaged_calibration_is_named_in_the_error(tmp_path: Path, content: str) -> None:
     (written(tmp_path) / CALIBRATION_FILE).write_text(content)
     with pytest.raises(CalibrationError, match=CALIBRATION_FILE):
         load_finding_predictor(tmp_path, "enc@1", DraftingSettings())
 
 
-def test_findings_of_enough_reports_are_learnt() -> None:
+def test_findings_with_enough_reports_are_learnt() -> None:
     texts = ["The heart is enlarged."] * 30 + ["The lungs are clear."] * 40 + ["Pneumothorax."] * 3
     names, present = learnable_findings(texts)
     assert set(names) == {"Cardiomegaly", "No Finding", "heart_size"}
@@ -152,7 +152,7 @@ def test_findings_of_enough_reports_are_learnt() -> None:
     ]
 
 
-def test_the_table_says_what_cannot_be_assessed() -> None:
+def test_the_auc_table_marks_findings_that_are_not_assessable() -> None:
     text = auc_table(replace(MEASURED, aucs={"Edema": Auc(2), "Fracture": GOOD}))
     assert "| Edema | 2 | - | not assessable |" in text
     assert "| Fracture | 50 | 0.900 [0.800, 0.950] |  |" in text

@@ -1,4 +1,4 @@
-"""`cxr-rag locate`: a line a finding, places as fractions of the image, an overlay."""
+"""Located findings, outlines and `cxr-rag locate`."""
 
 import json
 from collections import Counter
@@ -59,7 +59,7 @@ def phantom() -> CxrImage:
     return CxrImage(pixels=pixels, source_sha256="drawn")
 
 
-def test_every_finding_has_a_place_the_most_probable_first() -> None:
+def test_findings_are_located_most_probable_first() -> None:
     first, second = locate_findings(MapsOfTwo(), phantom(), head=None, measures=MEASURES)
     assert (first.finding, first.label) == ("Effusion", "Pleural Effusion")
     assert (second.finding, second.label) == ("Emphysema", "")
@@ -80,13 +80,13 @@ def maps_with(**peaks: tuple[int, int]) -> dict[str, np.ndarray]:
     return maps
 
 
-def test_the_outline_closes_around_the_place_and_has_the_measured_accuracy() -> None:
+def test_the_outline_is_closed_around_the_peak_and_has_its_measure() -> None:
     (found,) = outline_findings(
         maps_with(Effusion=(10, 3)), {"Pleural Effusion", "pleural_effusion"}, MEASURES
     )
     assert (found.finding, found.measure) == ("Effusion", MEASURES["Effusion"])
     ends = Counter(point for x, y, u, v in found.edges for point in ((x, y), (u, v)))
-    assert set(ends.values()) == {2}  # every edge goes on in another one
+    assert set(ends.values()) == {2}  # every edge continues in another one
     places = np.array(list(ends)) / found.grid
     assert places.mean(0) == pytest.approx((3.5 / 14, 10.5 / 14), abs=0.02)
 
@@ -113,7 +113,7 @@ def test_the_outline_of_a_side_is_around_the_peak_of_that_side() -> None:
     assert edges.max(0)[2:] == pytest.approx((4 / 14, 13 / 14), abs=0.04)
 
 
-def test_what_is_not_stated_or_has_no_map_has_no_outline() -> None:
+def test_only_stated_findings_with_a_map_have_an_outline() -> None:
     maps = maps_with(Effusion=(10, 3), Nodule=(2, 2), Mass=(5, 5))
     maps["Mass"][5, 5] = 4.0
     assert outline_findings(maps, {"Support Devices"}, MEASURES) == ()
@@ -121,7 +121,7 @@ def test_what_is_not_stated_or_has_no_map_has_no_outline() -> None:
     assert (surer.finding, surer.measure) == ("Mass", None)
 
 
-def test_a_region_is_of_the_finding_that_is_likely_there_and_not_elsewhere() -> None:
+def test_a_regions_finding_is_likely_there_and_not_elsewhere() -> None:
     maps = maps_with(Effusion=(10, 3), Nodule=(2, 10))
     maps["Effusion"][2, 10] = 2.5  # likely, but likelier elsewhere
     heats = {"Nodule": (0.65, 0.1, 0.2, 0.1), "Effusion": (0.15, 0.65, 0.2, 0.2)}
@@ -129,7 +129,7 @@ def test_a_region_is_of_the_finding_that_is_likely_there_and_not_elsewhere() -> 
         assert finding_in_region(maps, ReaderRegion((box,)).heatmap()) == finding
 
 
-def test_measures_lie_in_the_encoders_folder(tmp_path: Path) -> None:
+def test_measures_are_read_from_the_encoders_folder(tmp_path: Path) -> None:
     assert read_map_measures(eclip_folder(DEFAULT_ENCODER))["Effusion"] == MapMeasure(82, 123)
     assert read_map_measures(tmp_path) == read_map_measures(None) == {}
     (tmp_path / "pointing.json").write_text('{"Effusion": {"hits": 82}}')
@@ -137,11 +137,11 @@ def test_measures_lie_in_the_encoders_folder(tmp_path: Path) -> None:
         read_map_measures(tmp_path)
 
 
-def test_labels_are_chexpert_s() -> None:
+def test_labels_of_maps_are_chexpert_labels() -> None:
     assert set(CHEXPERT_LABELS.values()) <= set(LABELS)
 
 
-def test_an_encoder_without_maps_says_what_to_do() -> None:
+def test_an_encoder_without_maps_is_an_error_with_a_hint() -> None:
     with pytest.raises(EncoderUnavailableError, match="no finding maps"):
         locate_findings(NoMaps(), phantom(), head=None, measures=MEASURES)
 
@@ -159,7 +159,7 @@ def test_overlays_do_not_overwrite_each_other(tmp_path: Path) -> None:
     assert (colours.max(1) - colours.min(1)).max() > 100  # something is drawn in colour
 
 
-def test_the_command_prints_a_line_a_finding_and_draws(tmp_path: Path) -> None:
+def test_the_command_prints_json_lines_and_writes_an_overlay(tmp_path: Path) -> None:
     path = tmp_path / "phantom.png"
     pixels = (draw_phantom(size=512, finding=PhantomFinding.LEFT_PLEURAL_EFFUSION) * 255).astype(
         np.uint8

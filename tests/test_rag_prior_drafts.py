@@ -1,4 +1,4 @@
-"""A prior on its way through pipeline, batch, exports and command: used, said, and nobody named."""
+"""A prior in pipeline, batch, exports and commands: it is used, and its patient is never named."""
 
 import json
 import logging
@@ -85,7 +85,7 @@ def current(tmp_path: Path) -> Path:
     return film(tmp_path / "current.dcm", "20260301")
 
 
-def test_a_draft_compares_with_the_prior_and_says_so_everywhere(
+def test_a_draft_compares_with_the_prior_in_all_outputs(
     pipeline: ReportPipeline, current: Path, tmp_path: Path
 ) -> None:
     before = film(tmp_path / "before.dcm", "20260219")
@@ -105,7 +105,7 @@ def test_a_draft_compares_with_the_prior_and_says_so_everywhere(
     assert "Since the prior study, 10 days earlier (experimental)" in text
 
 
-def test_nothing_that_leaves_names_the_priors_patient(
+def test_no_output_names_the_priors_patient(
     pipeline: ReportPipeline, current: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -123,7 +123,7 @@ def test_nothing_that_leaves_names_the_priors_patient(
         assert "20260219" not in content
 
 
-def test_without_a_prior_nothing_speaks_of_one(pipeline: ReportPipeline, current: Path) -> None:
+def test_without_a_prior_no_output_mentions_one(pipeline: ReportPipeline, current: Path) -> None:
     found = pipeline.invoke(Study(current, "image"))
     assert found.prior is None
     assert "prior" not in json.dumps(found.to_json()["findings"])
@@ -131,7 +131,7 @@ def test_without_a_prior_nothing_speaks_of_one(pipeline: ReportPipeline, current
     assert "prior study" not in as_text(found)
 
 
-def test_the_priors_patient_is_never_evidence_whatever_is_searched(
+def test_reports_of_the_priors_patient_are_never_evidence(
     pipeline: ReportPipeline, tmp_path: Path
 ) -> None:
     image = small_batch.draw_image(tmp_path / "image.png", 1)  # without a header
@@ -145,7 +145,7 @@ def test_the_priors_patient_is_never_evidence_whatever_is_searched(
     assert patient not in {hit.record.patient_id for hit in searched}
 
 
-def test_another_patients_prior_is_a_failure_that_names_nobody(
+def test_another_patients_prior_is_a_failure_without_identifiers(
     pipeline: ReportPipeline, current: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -157,7 +157,7 @@ def test_another_patients_prior_is_a_failure_that_names_nobody(
     assert_not_identified(json.dumps(found.to_json()) + caplog.text, "112233")
 
 
-def test_a_prior_image_that_cannot_be_read_is_left_out_and_said(
+def test_an_unreadable_prior_image_is_skipped_with_a_note(
     pipeline: ReportPipeline, current: Path, tmp_path: Path
 ) -> None:
     broken = film(tmp_path / "broken.dcm", "20260219")

@@ -1,4 +1,4 @@
-"""Child processes end with us, as a group, and nothing else does."""
+"""Child processes end with their parent, as a group."""
 
 import os
 import signal
@@ -20,18 +20,18 @@ time.sleep(600)
 """
 
 
-def test_stopping_ends_the_child_and_what_it_started(tmp_path: Path) -> None:
+def test_stopping_ends_the_whole_process_group(tmp_path: Path) -> None:
     log = tmp_path / "log"
     process = start_child([sys.executable, "-c", FAMILY], log=log, environment={})
     grandchild = int(_first_line(log))
     stop_child(process)
     assert process.returncode is not None
     assert _gone(grandchild)
-    stop_child(process)  # a second time does no harm
+    stop_child(process)  # idempotent
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ties children to us on Linux only")
-def test_child_ends_when_we_are_killed(tmp_path: Path) -> None:
+def test_the_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     parent_code = (
         "import sys, time; from pathlib import Path; from rag.processes import start_child\n"

@@ -1,4 +1,4 @@
-"""What is no adult chest X-ray is refused by its header, with a reason that names no one."""
+"""Screening by header refuses other images, with a reason that names nobody."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ def dicom(path: Path, **elements: object) -> Path:
 @pytest.mark.parametrize(
     "part", ["CHEST", "THORAX", "CHEST_PA", "PORT CHEST", "TORAX", "LUNG", "THORAX AP", ""]
 )
-def test_a_chest_image_passes_without_a_word(modality: str, part: str) -> None:
+def test_a_chest_image_passes_without_notes(modality: str, part: str) -> None:
     verdict = screen_header(replace(CHEST, modality=modality, body_part=part))
     assert not verdict.refusal
     assert verdict.notes == ()
@@ -58,7 +58,7 @@ def test_a_chest_image_passes_without_a_word(modality: str, part: str) -> None:
         ({"age_years": 4.0}, "18 years"),
     ],
 )
-def test_what_is_no_adult_chest_image_is_refused_with_a_reason(
+def test_images_other_than_of_an_adult_chest_are_refused_with_a_reason(
     facts: dict[str, object], word: str
 ) -> None:
     assert word in screen_header(replace(CHEST, **facts)).refusal
@@ -72,7 +72,7 @@ def test_what_is_no_adult_chest_image_is_refused_with_a_reason(
         ({"view": View.LATERAL}, "lateral"),
     ],
 )
-def test_what_is_unusual_is_said_and_not_refused(facts: dict[str, object], word: str) -> None:
+def test_unusual_headers_are_noted_and_not_refused(facts: dict[str, object], word: str) -> None:
     verdict = screen_header(replace(CHEST, **facts))
     assert not verdict.refusal
     assert word in " ".join(verdict.notes)
@@ -97,7 +97,7 @@ def test_a_name_in_a_coded_element_is_never_quoted(word: str) -> None:
         {"InstitutionName": "Veterinary Hospital"},
     ],
 )
-def test_animals_are_known_by_their_headers(tmp_path: Path, elements: dict[str, str]) -> None:
+def test_animals_are_recognised_by_their_headers(tmp_path: Path, elements: dict[str, str]) -> None:
     assert read_image_info(dicom(tmp_path / "image.dcm", Modality="DX", **elements)).is_animal
 
 
@@ -120,7 +120,7 @@ def test_ages_are_read_with_their_unit(tmp_path: Path, age: str, years: float | 
     assert found == (None if years is None else pytest.approx(years))
 
 
-def test_facts_name_what_must_not_be_written(tmp_path: Path) -> None:
+def test_image_info_collects_identifiers(tmp_path: Path) -> None:
     path = dicom(
         tmp_path / "image.dcm",
         PatientName="Planted^Person^Middle",
@@ -140,7 +140,7 @@ def test_facts_name_what_must_not_be_written(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=400))
-def test_rubbish_is_refused_or_read_but_never_crashes(data: bytes) -> None:
+def test_random_bytes_are_refused_or_read_without_a_crash(data: bytes) -> None:
     for content in (data, bytes(128) + b"DICM" + data, b"\x08\0" + data):
         try:
             read_image_info(content)

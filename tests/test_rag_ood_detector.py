@@ -1,4 +1,4 @@
-"""Pictures that are no chest X-rays are refused by what the encoder sees; images are not."""
+"""The out-of-distribution detector refuses other pictures, and passes chest X-rays."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,45 +47,45 @@ def image(pixels: np.ndarray) -> CxrImage:
 
 
 def encoder_features(encoder: EclipEncoder, images: list[CxrImage], pose: str) -> list[np.ndarray]:
-    return [encoder.outputs(in_pose(each, pose)).features[0] for each in images]
+    return [encoder.outputs(in_pose(image, pose)).features[0] for image in images]
 
 
-def made_up(count: int, *, shift: float = 0.0) -> np.ndarray:
-    """Features that lie in a plane of three directions, with a little noise: float32 [N, 100]."""
+def synthetic_features(count: int, *, shift: float = 0.0) -> np.ndarray:
+    """Features near a three-dimensional subspace: float32 [N, 100]."""
     plane = np.random.default_rng(1).normal(size=(3, 100))
     rows = RNG.normal(size=(count, 3)) @ plane + 0.1 * RNG.normal(size=(count, 100)) + shift
     return rows.astype(np.float32)
 
 
-def made_up_in(pose: str, count: int) -> np.ndarray:
-    """Such features, with twenty of them raised by the pose."""
-    rows, first = made_up(count), 20 * POSES.index(pose)
+def posed_features(pose: str, count: int) -> np.ndarray:
+    """Such features, twenty of them raised by the pose."""
+    rows, first = synthetic_features(count), 20 * POSES.index(pose)
     rows[:, first : first + 20] += 3
     return rows
 
 
 def fitted(encoder_id: str) -> OodDetector:
-    kinds = {"frontal": made_up(200), "lateral": made_up(200, shift=0.5)}
-    poses = {pose: made_up_in(pose, 60) for pose in POSES}
+    kinds = {"frontal": synthetic_features(200), "lateral": synthetic_features(200, shift=0.5)}
+    poses = {pose: posed_features(pose, 60) for pose in POSES}
     return fit_ood_detector(kinds, poses, encoder_id=encoder_id)
 
 
-def test_poses_are_told_and_said() -> None:
+def test_poses_are_detected_and_noted() -> None:
     frontal = np.array([*[0.0] * 100, -9.0])
     detector = replace(fitted("fake@1"), threshold=2.0, lateral=frontal)
     for pose in POSES[1:]:
-        for row in made_up_in(pose, 40):
+        for row in posed_features(pose, 40):
             (note,) = detector.screen(row).notes
             assert f" {pose} (" in note
-    assert not detector.screen(made_up_in(UPRIGHT, 1)[0]).notes
+    assert not detector.screen(posed_features(UPRIGHT, 1)[0]).notes
 
 
 def test_a_lateral_is_not_called_mirrored() -> None:
     detector = replace(fitted("fake@1"), threshold=2.0, lateral=np.array([*[0.0] * 100, 9.0]))
-    assert detector.screen(made_up_in("mirrored", 1)[0]).notes == (ONLY_LATERAL,)
+    assert detector.screen(posed_features("mirrored", 1)[0]).notes == (ONLY_LATERAL,)
 
 
-def test_a_picture_is_put_into_its_poses() -> None:
+def test_an_image_is_transformed_into_each_pose() -> None:
     corner = np.zeros((4, 6), np.float32)
     corner[0, 0] = 1
     places = {
@@ -101,18 +101,18 @@ def test_a_picture_is_put_into_its_poses() -> None:
     assert in_pose(image(corner), "inverted").pixels[0, 0] == 0
 
 
-def test_what_leaves_the_subspace_is_stranger() -> None:
+def test_features_outside_the_subspace_score_higher() -> None:
     detector = fitted("fake@1")
     assert detector.basis @ detector.basis.T == pytest.approx(np.eye(len(detector.basis)), abs=2e-3)
     strange = RNG.normal(size=(50, 100)).astype(np.float32) * 3
-    assert detector.scores(made_up(50)).max() < detector.scores(strange).min()
-    known, new = made_up(300), made_up(300)
+    assert detector.scores(synthetic_features(50)).max() < detector.scores(strange).min()
+    known, new = synthetic_features(300), synthetic_features(300)
     detector = replace(detector, threshold=fit_threshold(detector, [known]))
     assert (detector.scores(known) > detector.threshold).mean() <= 0.01
     assert (detector.scores(new) > detector.threshold).mean() <= 0.05
 
 
-def test_a_judge_survives_its_file_and_belongs_to_one_encoder(
+def test_a_detector_survives_its_file_and_is_refused_for_another_encoder(
     tmp_path: Path, encoder: EclipEncoder
 ) -> None:
     detector = fitted("eclip-lite0@other")
@@ -142,16 +142,16 @@ def test_the_phantom_passes(
 
 
 @pytest.mark.parametrize("pose", [UPRIGHT, "upside down", "turned"])
-def test_what_ships_tells_the_pose_of_a_phantom(
+def test_the_shipped_detector_recognises_the_pose_of_a_phantom(
     encoder: EclipEncoder, detector: OodDetector, pose: str
 ) -> None:
     # mirrored and inverted need real images (below): the phantom is drawn too simply for them
     shown = in_pose(image(draw_phantom()), pose)
-    (chances,) = detector.pose_probabilities(encoder.outputs(shown).features)
-    assert POSES[int(chances.argmax())] == pose
+    (probabilities,) = detector.pose_probabilities(encoder.outputs(shown).features)
+    assert POSES[int(probabilities.argmax())] == pose
 
 
-def test_what_ships_tells_the_pose_of_real_images(
+def test_the_shipped_detector_recognises_the_pose_of_real_images(
     shared_data: Path, encoder: EclipEncoder, detector: OodDetector
 ) -> None:
     studies = [study for study in read_openi(shared_data / "openi") if study.split == "val"]
@@ -169,7 +169,7 @@ def test_what_ships_tells_the_pose_of_real_images(
 
 
 @pytest.mark.parametrize("kind", ["noise", "stripes", "text", "shuffled image"])
-def test_what_is_drawn_and_no_image_is_refused(
+def test_synthetic_patterns_are_refused(
     encoder: EclipEncoder, detector: OodDetector, kind: str
 ) -> None:
     pixels = {
@@ -181,7 +181,7 @@ def test_what_is_drawn_and_no_image_is_refused(
     assert "does not look" in detector.screen(encoder.outputs(image(pixels)).features[0]).refusal
 
 
-def test_what_ships_is_small() -> None:
+def test_the_shipped_detector_is_small() -> None:
     assert (SHIPPED_ENCODER / OOD_DETECTOR_FILE).stat().st_size <= 300_000
 
 
@@ -196,19 +196,19 @@ def test_shared_images(shared_data: Path, encoder: EclipEncoder, detector: OodDe
     for path in sorted(folder.rglob("*.dcm")):
         name = path.relative_to(folder).as_posix()
         if name.startswith((*REFUSED, *PASSED)):
-            verdict = detector.screen(encoder.outputs(read_image(path)).features[0])
-            assert bool(verdict.refusal) == name.startswith(REFUSED), name
+            result = detector.screen(encoder.outputs(read_image(path)).features[0])
+            assert bool(result.refusal) == name.startswith(REFUSED), name
             seen += 1
     assert seen >= 20
 
 
-def test_laterals_are_said_and_not_refused(
+def test_laterals_are_noted_and_not_refused(
     shared_data: Path, encoder: EclipEncoder, detector: OodDetector
 ) -> None:
     from encoders.training.sources.load import read_openi  # noqa: PLC0415
 
     studies = [s for s in read_openi(shared_data / "openi") if s.split == "val"]
     images = [read_image(study.laterals[0]) for study in studies[-40:] if study.laterals]
-    verdicts = [detector.screen(encoder.outputs(image).features[0]) for image in images]
-    assert sum(bool(verdict.refusal) for verdict in verdicts) <= 2
-    assert sum(ONLY_LATERAL in verdict.notes for verdict in verdicts) >= len(images) - 4
+    results = [detector.screen(encoder.outputs(image).features[0]) for image in images]
+    assert sum(bool(result.refusal) for result in results) <= 2
+    assert sum(ONLY_LATERAL in result.notes for result in results) >= len(images) - 4
