@@ -65,6 +65,11 @@ def grey_image(dataset: Dataset, stored: Pixels, layout: Layout) -> RawImage:
     masks = [mask for mask in (padding, shutter) if mask is not None]
     hidden = np.logical_or.reduce(masks) if masks else None
     invert = _is_inverted(dataset, layout, warnings)
+    if code(dataset, "PresentationIntentType") == "FOR PROCESSING":
+        warnings.append(
+            f"{tag('PresentationIntentType')} = FOR PROCESSING: detector values that were not "
+            "made for reading; brightness and contrast may mislead, use the FOR PRESENTATION image"
+        )
     coded = _apply_modality_lut(dataset, _encode(stored, hidden), warnings)
     visible = coded.codes if hidden is None else coded.codes[~hidden]
     if visible.size == 0:
@@ -127,20 +132,14 @@ def _match_signedness(value: float, layout: Layout) -> float:
 def _is_inverted(dataset: Dataset, layout: Layout, warnings: list[str]) -> bool:
     """Whether the lowest value is white.
 
-    It is for MONOCHROME1 (C.7.6.3.1.2), and for MONOCHROME2 with PresentationLUTShape INVERSE
-    (C.8.11.3). MONOCHROME1 with IDENTITY is contradictory: the photometric interpretation wins,
-    since every writer sets it on purpose.
+    MONOCHROME1 says so (C.7.6.3.1.2), and PresentationLUTShape INVERSE (C.8.11.3). MONOCHROME1 with
+    IDENTITY is a contradiction: every writer sets the photometric interpretation on purpose.
     """
     shape, low_is_white = code(dataset, "PresentationLUTShape"), layout.photometric == "MONOCHROME1"
     if shape == ("IDENTITY" if low_is_white else "INVERSE"):
         warnings.append(
             f"{tag('PhotometricInterpretation')} = {layout.photometric} with "
             f"{tag('PresentationLUTShape')} = {shape}: shown with its low values white"
-        )
-    if code(dataset, "PresentationIntentType") == "FOR PROCESSING":
-        warnings.append(
-            f"{tag('PresentationIntentType')} = FOR PROCESSING: detector values that were not "
-            "made for reading; brightness and contrast may mislead, use the FOR PRESENTATION image"
         )
     return low_is_white or shape == "INVERSE"
 
