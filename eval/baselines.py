@@ -6,7 +6,7 @@ reference, which no system can know: the upper bound of copying.
 """
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -91,15 +91,14 @@ def _make_run(name: str, study_set: StudySet, drafts: Sequence[str]) -> Run:
 
 def _constant_drafts(study_set: StudySet, pool: _Pool) -> list[str]:
     """The most common text of other patients; ties in alphabetical order."""
-    texts, index = np.unique([text for _, text in pool], return_inverse=True)
-    counts = np.bincount(index, minlength=len(texts))
-    own: dict[str, list[int]] = {}
-    for (patient, _), i in zip(pool, index, strict=True):
-        own.setdefault(patient, []).append(i)
+    counts = Counter(sorted(text for _, text in pool))
+    own: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for patient, text in pool:
+        own[patient][text] += 1
     drafts = []
     for patient in study_set.patients:
-        others = counts - np.bincount(own.get(patient, []), minlength=len(texts))
-        drafts.append(str(texts[others.argmax()]) if others.any() else "")
+        others = counts - own[patient]
+        drafts.append(max(others, key=others.__getitem__, default=""))
     return drafts
 
 

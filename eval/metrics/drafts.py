@@ -99,7 +99,9 @@ class Grounding(MeanMetric):
             NotAvailableError: no draft of the run has sentences with their sources.
         """
         if not any(pair.sentences for pair in pairs):
-            raise NotAvailableError("drafts as sentences with their sources, and the evidence")
+            raise NotAvailableError(
+                "needs drafts as sentences with their sources, and the evidence"
+            )
         return super().score(pairs)
 
     def score_pair(self, pair: Pair) -> tuple[float, float, float]:

@@ -50,7 +50,7 @@ class Judge(MeanMetric):
         super().__init__(setup)
         judge = setup.judge
         if judge is None or not judge.model:
-            raise NotAvailableError("a judge: --judge URL --judge-model NAME")
+            raise NotAvailableError("needs a judge: --judge URL --judge-model NAME")
         self._judge = judge
         self._prompt = _load_prompt()
         server = hashlib.sha256(judge.url.encode()).hexdigest()[:8]
@@ -134,13 +134,13 @@ class Judge(MeanMetric):
                 f"{url}/chat/completions", json=body, headers=headers, timeout=_TIMEOUT_S
             )
         except httpx.ConnectError as error:
-            raise NotAvailableError(f"a judge that answers at {url} ({error})") from error
+            raise NotAvailableError(f"no judge answers at {url} ({error})") from error
         except httpx.HTTPError as error:
             raise _NoAnswerError(type(error).__name__) from error
         if response.status_code in _FATAL_STATUS:
             raise NotAvailableError(
-                f"a judge: {url} answered {response.status_code} for {self._judge.model!r}; see "
-                "--judge-model, and CXR_RAG_JUDGE_KEY for its key"
+                f"{url} answered {response.status_code} for {self._judge.model!r}: check "
+                "--judge-model and the key in CXR_RAG_JUDGE_KEY"
             )
         if response.is_error:
             raise _NoAnswerError(f"HTTP {response.status_code}")

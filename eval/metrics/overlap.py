@@ -112,7 +112,7 @@ class CiderD(MeanMetric):
         references = setup.references
         if len(set(references)) < 2:
             raise NotAvailableError(
-                "references that differ: with one distinct text every word has weight 0"
+                "needs references that differ: with one distinct text every word has weight 0"
             )
         self._document_frequency: Counter[tuple[str, ...]] = Counter()
         for text in references:

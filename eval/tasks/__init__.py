@@ -1,1 +1,1 @@
-"""One file a task."""
+"""One module per task."""
