@@ -153,7 +153,7 @@ def test_a_busy_server_slows_the_batch_and_loses_nothing(
     llm.delay_s = 0.01
     llm.status = lambda prompt: 429 if llm.active > 2 else 200
     before = count_drafts()
-    summary = small_batch.run(images, tmp_path, store=store, url=llm.url, patience=60)
+    summary = small_batch.run(images, tmp_path, store=store, url=llm.url, outage_timeout_s=60)
     assert summary.this_run.total() == COUNT
     assert summary.statuses["ok"] >= COUNT - 2
     assert count_drafts() - before == COUNT, "each once, however often it was retried"
@@ -163,7 +163,9 @@ def test_an_outage_stops_the_batch_and_fails_no_study(
     tmp_path: Path, store: Path, images: Path
 ) -> None:
     with pytest.raises(BatchError, match="no model server"):
-        small_batch.run(images, tmp_path, store=store, url="http://127.0.0.1:9/v1", patience=0.5)
+        small_batch.run(
+            images, tmp_path, store=store, url="http://127.0.0.1:9/v1", outage_timeout_s=0.5
+        )
     # if the similar reports leave nothing to choose, no model is asked
     assert {line["status"] for line in lines(tmp_path)} <= {"ok"}
     with fake_choosing_llm.serve() as llm:

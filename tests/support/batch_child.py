@@ -1,6 +1,6 @@
-"""Batches in child processes that start at once: what takes seconds to import is here already.
+"""Batches in child processes that start at once: slow imports are done before the fork.
 
-`Forks` runs this file as a process of its own, which forks a child for each batch, so that a kill
+`Forks` runs this file in its own process, which forks a child for each batch, so that a kill
 some tenths of a second later hits the batch and not its imports.
 """
 
@@ -61,7 +61,7 @@ class Forks:
 
 
 def serve() -> None:
-    """Fork, poll and wait as told on stdin."""
+    """Fork, poll and wait as commanded on stdin."""
     import chromadb  # noqa: F401, PLC0415
     import langchain_openai  # noqa: F401, PLC0415 - else the first question would import them
     import openai  # noqa: F401, PLC0415
@@ -106,7 +106,7 @@ def _run(
     from rag.errors import OutputError  # noqa: PLC0415
 
     if kill_at:
-        _pull_the_plug(*kill_at)
+        _kill_while_writing(*kill_at)
     if largest_file:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
@@ -119,12 +119,12 @@ def _run(
     return 0
 
 
-def _pull_the_plug(number: int, written: int) -> None:
-    """SIGKILL while line `number` is written: before it, after so many bytes, or after all."""
+def _kill_while_writing(number: int, written: int) -> None:
+    """SIGKILL while line `number` is written: before, after `written` bytes, or after all."""
     from rag.batch import output  # noqa: PLC0415
 
     count = 0
-    whole = output.BatchOutput.append
+    original = output.BatchOutput.append
 
     def append(out: Any, prediction: Any) -> None:
         nonlocal count
@@ -134,7 +134,7 @@ def _pull_the_plug(number: int, written: int) -> None:
             with out.predictions.open("ab", buffering=0) as file:
                 file.write(line[:written])
             os.kill(os.getpid(), signal.SIGKILL)
-        whole(out, prediction)
+        original(out, prediction)
 
     output.BatchOutput.append = append
 

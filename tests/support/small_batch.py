@@ -1,4 +1,4 @@
-"""A small batch for tests: real store, real runner, a fake encoder, a fake model by URL.
+"""A small batch for tests: real index, real runner, fake encoder, fake model by URL.
 
 `run` is what a child process does, too, so that it can be killed.
 """
@@ -68,7 +68,7 @@ def run(
     store: Path,
     url: str,
     retry_failed: bool = False,
-    patience: float = 5,
+    outage_timeout_s: float = 5,
     stop: Stop | None = None,
     prepare: Prepare | None = None,
 ) -> Counts:
@@ -78,7 +78,7 @@ def run(
             pipeline,
             prepare or threaded_prepare(pipeline, threads=2),
             max_concurrency=8,
-            outage_timeout_s=patience,
+            outage_timeout_s=outage_timeout_s,
             is_alive=lambda: is_alive(LlmSettings(url=url)),
             stop=stop or Stop(),
         )

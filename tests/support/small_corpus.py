@@ -1,4 +1,4 @@
-"""A made-up collection for tests of the store: sentences of ours, several studies a patient."""
+"""A made-up collection for tests of the index: sentences of ours, several studies a patient."""
 
 import random
 
