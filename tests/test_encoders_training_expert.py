@@ -91,7 +91,7 @@ def test_the_papers_processor_has_0_72_million_parameters() -> None:
     assert count == 196_864 + 263_168 + 65_792 + 196_611 == 722_435
 
 
-def test_a_image_stays_in_shape_and_the_heatmap_counts() -> None:
+def test_an_image_stays_in_shape_and_the_heatmap_counts() -> None:
     images = torch.randn(3, 3, 32, 24)
     left, right = torch.zeros(3, 32, 24), torch.zeros(3, 32, 24)
     left[..., :12], right[..., 12:] = 1, 1
