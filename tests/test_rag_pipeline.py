@@ -12,24 +12,18 @@ from support import fake_llm
 from support.fake_encoder import FakeEncoder
 from support.fake_llm import FakeLlm
 from support.pacs import image as dicom_image
+from support.small_batch import K, small_pipeline
 from support.small_corpus import small_corpus
 
 from demo.phantom import write_phantom_dicom
-from prompts.render import load_template
 from rag.drafting.drafter import WITHOUT_MODEL, Drafter
 from rag.drafting.requests import DraftInputs, selection_request
 from rag.drafting.slots import consensus_slots
 from rag.grounding import Verdict
-from rag.image_analysis import ImageAnalyzer
-from rag.index import Exclusions, ReportIndex, build_index
-from rag.llm.client import ChatClient
+from rag.index import Exclusions, build_index
 from rag.pipeline import ReportPipeline
-from rag.retriever import ReportRetriever
 from rag.schema import NO_PREDICTED_FINDINGS, Status
-from rag.settings import LlmSettings, RetrievalSettings
 from rag.study import Study, load
-
-K = 4
 
 
 @pytest.fixture(scope="module")
@@ -47,27 +41,14 @@ def llm() -> Iterator[FakeLlm]:
 
 @pytest.fixture
 def pipeline(store_dir: Path, llm: FakeLlm) -> Iterator[ReportPipeline]:
-    yield from _pipeline(store_dir, llm.url, "select_v1")
+    with small_pipeline(store_dir, llm.url) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture
 def writing_pipeline(store_dir: Path, llm: FakeLlm) -> Iterator[ReportPipeline]:
-    yield from _pipeline(store_dir, llm.url, "write_v3")
-
-
-def _pipeline(store_dir: Path, url: str, template: str) -> Iterator[ReportPipeline]:
-    encoder = FakeEncoder()
-    with ReportIndex(store_dir, encoder=encoder) as store:
-        yield ReportPipeline(
-            analyzer=ImageAnalyzer(encoder),
-            retriever=ReportRetriever(
-                index=store, encoder=encoder, settings=RetrievalSettings(k=K)
-            ),
-            drafter=Drafter(
-                load_template(template),
-                ChatClient(LlmSettings(url=url, model=fake_llm.MODEL, retries=0)),
-            ),
-        )
+    with small_pipeline(store_dir, llm.url, template="write_v3") as pipeline:
+        yield pipeline
 
 
 @pytest.fixture
@@ -133,7 +114,7 @@ def test_without_a_model_the_consensus_is_the_draft(
     alone = ReportPipeline(
         analyzer=pipeline.analyzer,
         retriever=pipeline.retriever,
-        drafter=Drafter(pipeline.drafter.template, None),
+        drafter=Drafter(pipeline.drafter.template, None, limits=pipeline.drafter.limits),
     )
     prediction = alone.invoke(Study(image, "image"))
     assert prediction.status is Status.OK
@@ -250,7 +231,7 @@ def test_a_colour_image_gets_no_draft(pipeline: ReportPipeline, tmp_path: Path) 
 
 
 def test_the_evidence_survives_an_unavailable_model(store_dir: Path, image: Path) -> None:
-    for pipeline in _pipeline(store_dir, "http://127.0.0.1:9/v1", "select_v1"):
+    with small_pipeline(store_dir, "http://127.0.0.1:9/v1") as pipeline:
         prediction = pipeline.invoke(Study(image, "image"))
         assert prediction.error == "LlmUnavailableError"
         assert len(prediction.hits) >= K

@@ -47,14 +47,17 @@ def draw_images(folder: Path, count: int) -> Path:
 
 
 @contextmanager
-def small_pipeline(store: Path, url: str) -> Iterator[ReportPipeline]:
+def small_pipeline(
+    store: Path, url: str, *, template: str = "select_v1"
+) -> Iterator[ReportPipeline]:
+    """A pipeline on an index, with a fake encoder, that asks a model at a URL."""
     encoder = FakeEncoder()
     with ReportIndex(store, encoder=encoder) as opened:
         yield ReportPipeline(
             analyzer=ImageAnalyzer(encoder),
             retriever=ReportRetriever(index=opened, encoder=encoder, k=K),
             drafter=Drafter(
-                load_template("select_v1"),
+                load_template(template),
                 ChatClient(LlmSettings(url=url, model=MODEL, retries=0)),
                 limits=AbstentionSettings(similarity=-1),  # the fake encoder sees no likeness
             ),
