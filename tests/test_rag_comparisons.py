@@ -71,10 +71,10 @@ def answer(text: str, *sources: str) -> tuple[list[str], tuple[str, ...]]:
         comparisons=prior_comparisons(PriorEvidence(REPORT, changes=(PERSISTS,)), SEEN),
     )
     assert inputs.comparisons == (DraftSentence(AGAIN, (PRIOR,)),)
-    question = build_request(Mode.WRITE, inputs)
+    draft_request = build_request(Mode.WRITE, inputs)
     item = {"text": text, "sources": list(sources)}
     written = {"findings": [{"text": LARGE.text, "sources": ["R1"]}, item], "impression": [item]}
-    draft, notes = parse_response(question, json.dumps(written))
+    draft, notes = parse_response(draft_request, json.dumps(written))
     return [sentence.text for sentence in draft.findings[1:]], notes
 
 
@@ -104,8 +104,8 @@ def test_the_prior_report_is_fenced_as_data_in_the_prompt() -> None:
 
     def prompt(report: str) -> str:
         inputs = DraftInputs(SLOTS, made_up_hits(), predicted=SEEN, prior=report)
-        question = build_request(Mode.WRITE, inputs)
-        return render(template, question.variables).messages[-1][1]
+        draft_request = build_request(Mode.WRITE, inputs)
+        return render(template, draft_request.variables).messages[-1][1]
 
     text = prompt(hostile)
     assert text.count("<prior>\n") == text.count("\n</prior>") == 1

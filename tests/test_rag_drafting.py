@@ -89,8 +89,8 @@ def written(text: str, sources: list[str]) -> str:
 
 
 def test_written_sentences_cite_each_source_once() -> None:
-    question = request(Mode.WRITE)
-    draft, _ = parse_response(question, written("The lungs are clear.", ["R3"]))
+    draft_request = request(Mode.WRITE)
+    draft, _ = parse_response(draft_request, written("The lungs are clear.", ["R3"]))
     assert [sentence.sources for sentence in draft.findings] == [("R2", "R1"), ("R3",)]
 
 

@@ -48,10 +48,10 @@ MODELS = {"data": [{"id": "m"}]}
 
 def enter(url: str, folder: Path, **llm: Any) -> list[str]:
     """Messages to the user while the server is looked for."""
-    told: list[str] = []
+    messages: list[str] = []
     settings = Settings(home=folder, llm=LlmSettings(url=url, model="m", **llm))
-    with LlmServer(settings, say=told.append):
-        return told
+    with LlmServer(settings, say=messages.append):
+        return messages
 
 
 def test_a_server_with_a_key_is_used(tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def test_report_sentences_pass(text: str) -> None:
 
 
 def test_a_refusal_that_is_not_json_is_recognised() -> None:
-    question = build_request(Mode.WRITE, DraftInputs(hits=HITS))
+    draft_request = build_request(Mode.WRITE, DraftInputs(hits=HITS))
     with pytest.raises(LlmRefusalError):
-        parse_response(question, "I'm sorry, I cannot help with that.")
+        parse_response(draft_request, "I'm sorry, I cannot help with that.")
 
 
 def test_a_refusal_within_the_json_is_recognised() -> None:
