@@ -10,14 +10,15 @@ processes may read a folder that nobody writes.
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rag.errors import StoreError
+from rag.errors import StoreError, StoreMismatchError
 from rag.index.client import ChromaLocation, chroma_errors, connect
-from rag.index.info import REBUILD_HINT
+from rag.index.info import REBUILD_HINT, IndexInfo
 
 if TYPE_CHECKING:
     from chromadb.api.collection_configuration import CreateHNSWConfiguration
@@ -47,6 +48,20 @@ def chroma_configuration() -> dict[str, Any]:
     """Version and graph settings, for `rag.index.info.IndexInfo`."""
     version = metadata.version("chromadb")
     return {"version": version, "searched_whole": _EXHAUSTIVE_SEARCH_LIMIT, **HNSW_SETTINGS}
+
+
+def check_chroma_version(directory: Path, info: IndexInfo) -> None:
+    """Refuse an index that another minor version of Chroma wrote.
+
+    Raises:
+        StoreMismatchError: names both.
+    """
+    installed, used = metadata.version("chromadb"), str(info.chroma["version"])
+    if installed.split(".")[:2] != used.split(".")[:2]:
+        raise StoreMismatchError(
+            f"the index in {directory} was written by Chroma {used}, this is {installed}: "
+            f"{REBUILD_HINT}"
+        )
 
 
 class VectorCollection:

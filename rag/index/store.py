@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from encoders.base import EncoderIdentity
 from rag.corpus.records import candidate_ids, ids_in_path
-from rag.errors import StoreError, StoreMismatchError
+from rag.errors import StoreError
 from rag.index.chroma import (
     Metadata,
     Neighbour,
     VectorCollection,
-    chroma_configuration,
+    check_chroma_version,
     open_collections,
 )
 from rag.index.client import chroma_location
@@ -282,12 +282,7 @@ class ReportIndex:
         stamp, info = self._stamp(), read_info(self.directory)
         if self._encoder is not None:
             check_encoder(self.directory, info, self._encoder)
-        installed, used = str(chroma_configuration()["version"]), str(info.chroma["version"])
-        if installed.split(".")[:2] != used.split(".")[:2]:
-            raise StoreMismatchError(
-                f"the index in {self.directory} was written by Chroma {used}, this is {installed}: "
-                f"{REBUILD_HINT}"
-            )
+        check_chroma_version(self.directory, info)
         location = chroma_location(self.directory, info, self._url)
         with ExitStack() as resources:
             texts, images = resources.enter_context(open_collections(location))
