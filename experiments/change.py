@@ -135,7 +135,7 @@ def accuracy_lines(pairs: ImagePairs, limits: Mapping[str, float]) -> Iterator[s
         given = certainty >= limits.get(verdict, np.inf)
         if given.any():
             accuracy = _interval(patients[given], _share(right[given]))
-            yield f"{verdict}: said {given.sum()} of {len(given)} times, right in {accuracy}"
+            yield f"{verdict}: given in {given.sum()} of {len(given)} rows, right in {accuracy}"
 
 
 def _share(flags: Flags) -> Weighted:

@@ -194,9 +194,9 @@ def compare_findings(
         probability = current.probabilities.get(name)
         verdict: tuple[Change, float | None] = (Change.CANNOT_TELL, None)
         if model and probability is not None and name not in current.not_assessable:
-            found = model.verdict(name, state, probability)
-            if found and found[1] >= model.limits.get(found[0], math.inf):
-                verdict = found
+            likeliest = model.verdict(name, state, probability)
+            if likeliest and likeliest[1] >= model.limits.get(likeliest[0], math.inf):
+                verdict = likeliest
         row = FindingChange(name, state, prior.probabilities.get(name), probability, *verdict)
         if (
             row.verdict is not Change.CANNOT_TELL

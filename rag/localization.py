@@ -176,7 +176,7 @@ def outline_findings(
     *,
     side: Side = Side.BILATERAL,
 ) -> tuple[FindingOutline, ...]:
-    """One outline for each stated finding with a map; of several maps, the one with most certainty.
+    """One outline per stated finding with a map; of several maps, the one with the highest peak.
 
     Args:
         maps: log-odds float32 [h, w] by finding, of a frontal image.
@@ -238,7 +238,7 @@ def opposite_sentences(finding: str) -> tuple[str, str]:
     return f"{phrase.capitalize()}.", f"No {phrase}."
 
 
-def draw_overlay(image: CxrImage, found: Sequence[LocatedFinding]) -> Image.Image:
+def draw_overlay(image: CxrImage, findings: Sequence[LocatedFinding]) -> Image.Image:
     """The image with boxes and peaks of the four most probable findings, and a legend."""
     height, width = image.pixels.shape
     scale = _OVERLAY_PIXELS / max(height, width)
@@ -247,7 +247,7 @@ def draw_overlay(image: CxrImage, found: Sequence[LocatedFinding]) -> Image.Imag
     canvas = Image.new("RGB", (size[0], size[1] + 16 * (len(_COLOURS) + 2)))
     canvas.paste(grey.convert("RGB"))
     pen = ImageDraw.Draw(canvas)
-    for row, (finding, colour) in enumerate(zip(found, _COLOURS, strict=False)):
+    for row, (finding, colour) in enumerate(zip(findings, _COLOURS, strict=False)):
         left, top, box_width, box_height = np.multiply(finding.region.box, (*size, *size))
         x, y = np.multiply(finding.region.peak, size)
         pen.rectangle((left, top, left + box_width, top + box_height), outline=colour, width=2)

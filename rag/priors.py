@@ -196,14 +196,14 @@ def newest_before(current: ImageInfo, earlier: Iterable[ImageInfo]) -> str:
     Studies need a date, the same PatientID, and no other name or birth date.
     """
     patient = current.patient_id
-    found = [
+    candidates = [
         info
         for info in earlier
         if patient and info.patient_id == patient and same_patient(info, current)
         if info.study_uid and info.study_uid != current.study_uid
         if info.study_time and _is_earlier(info, current)
     ]
-    return max(found, key=lambda info: info.study_time).study_uid if found else ""
+    return max(candidates, key=lambda info: info.study_time).study_uid if candidates else ""
 
 
 def _has_same_patient(current: ImageInfo, other: ImageInfo) -> bool:

@@ -66,7 +66,7 @@ def test_evidence_comes_before_the_draft(room: Room, image: Path) -> None:
 
 
 def test_a_signed_report_takes_addenda_only(room: Room, drafted: Session) -> None:
-    with pytest.raises(ReviewError, match="not decided"):
+    with pytest.raises(ReviewError, match="have no decision"):
         room.controller.sign(drafted, "Roe, Jane")
     signed = room.controller.sign(accept_all(room, drafted), "Roe, Jane")
     assert signed.report.state is State.SIGNED

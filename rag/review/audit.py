@@ -144,12 +144,12 @@ class AuditLog:
         Raises:
             AuditError: no draft, or several, have this prefix.
         """
-        found = [entry for entry in self.entries() if entry.draft.startswith(draft)]
-        ids = {entry.draft for entry in found}
+        entries = [entry for entry in self.entries() if entry.draft.startswith(draft)]
+        ids = {entry.draft for entry in entries}
         if len(ids) != 1 or not draft:
             kind = "several drafts" if ids else "no draft"
             raise AuditError(f"{self.path} has {kind} whose id begins with {draft!r}")
-        return found
+        return entries
 
     def verify(self) -> tuple[int, str]:
         """Verify every line.

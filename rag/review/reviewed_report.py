@@ -187,7 +187,7 @@ class ReviewedReport:
             raise ReviewError("there is nothing to sign: the report has no sentence")
         if self.open_lines:
             raise ReviewError(
-                f"{len(self.open_lines)} sentences are not decided: accept, edit or remove each "
+                f"{len(self.open_lines)} sentences have no decision: accept, edit or remove each "
                 "of them before you sign"
             )
         return replace(self, signature=signature)
