@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,11 +105,7 @@ class SyntheticReports(Sequence[ReportRecord]):
     def __len__(self) -> int:
         return len(self._text_of)
 
-    @overload
-    def __getitem__(self, row: int) -> ReportRecord: ...
-    @overload
-    def __getitem__(self, row: slice) -> Sequence[ReportRecord]: ...
-    def __getitem__(self, row: int | slice) -> ReportRecord | Sequence[ReportRecord]:
+    def __getitem__(self, row: int | slice) -> Any:
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
         if row >= len(self):
@@ -137,7 +133,7 @@ def patient_id(number: int) -> str:
 
 
 def row_of(report_id: str) -> int:
-    """Row of a report in the collection's vectors."""
+    """Row of a report."""
     return int(report_id[1:])
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from encoders.annotations import Outline, bounding_box
+from encoders.annotations import bounding_box
 from encoders.eclip.encoder import EclipEncoder, load_encoder
 from encoders.eclip.finding_maps import Region, locate
 from encoders.image_io import read_image
@@ -114,8 +114,7 @@ def _examples_with(
 
 
 def _boxes(example: LabelledExample, finding: str) -> list[Box]:
-    outlines: Sequence[Outline] = example.outlines[finding]
-    return [bounding_box(outline) for outline in outlines]
+    return [bounding_box(outline) for outline in example.outlines[finding]]
 
 
 def _coverage(boxes: Sequence[Box]) -> NDArray[np.bool_]:
