@@ -1,1 +1,1 @@
-"""Whether an image may be drafted from at all: header, pixels, predicted findings."""
+"""Screens images by header and pixels, and predicts findings."""

@@ -25,8 +25,7 @@ from rag.settings import DraftingSettings
 
 HEAD_FILE, CALIBRATION_FILE = "finding_head.safetensors", "calibration.json"
 NORMAL_THRESHOLD = 0.35
-"""Probability of "No Finding" from which normal reports are preferred: about its share in Open-I.
-"""
+"""Probability of "No Finding" from which normal reports are preferred, near its Open-I share."""
 _VERSION = "2"
 _HINT = f"{REFIT_HINT} to draft without"
 
