@@ -215,7 +215,7 @@ def _has_same_patient(current: ImageInfo, other: ImageInfo) -> bool:
     same = same_patient(current, other)
     if same is False:
         raise PriorMismatchError(
-            "by its header the prior is another patient's, so it was not used; there is no draft",
+            "the header of the prior names another patient: give an earlier study of this patient",
             (_describe_patient(current), _describe_patient(other)),
         )
     return bool(same)

@@ -208,9 +208,9 @@ def _read_other_view(source: Path | bytes, frontal: ImageInfo) -> CxrImage | str
     try:
         info = read_image_info(source)
         if same_patient(frontal, info) is False:
-            return "by its header it is another patient's"
+            return "its header names another patient"
         if _is_other_study(frontal, info):
-            return "by its header it is of another study, made on another day"
+            return "its header names another study, of another day"
         return _read_chest_xray(source, info)[0]
     except ImageReadError as error:
         return error.reason.value

@@ -78,10 +78,10 @@ class Mark:
 
 
 _VERDICT_MARKS = {
-    Verdict.PARTLY: Mark("partly", "≈", "partly supported"),
-    Verdict.UNSUPPORTED: Mark("unsupported", "?", "unsupported"),
-    Verdict.CONTRADICTED_BY_IMAGE: Mark("contradicted", "≠", "contradicted by the image"),
-    Verdict.CONTRADICTED: Mark("contradicted", "≠", "contradicted by the evidence"),
+    Verdict.PARTLY: ("partly", "≈"),
+    Verdict.UNSUPPORTED: ("unsupported", "?"),
+    Verdict.CONTRADICTED_BY_IMAGE: ("contradicted", "≠"),
+    Verdict.CONTRADICTED: ("contradicted", "≠"),
 }
 _UNLIKELY = Mark("contradicted", "⚠", "cited, but unlikely in the image")
 _UNCHECKED = Mark("unchecked", "…", "not checked yet")
@@ -103,11 +103,11 @@ _ISSUE_TEXTS = {
     Reason.UNKNOWN_SOURCE: "cites a report that was not retrieved: {}",
     Reason.IMAGE: "the findings predicted from the image say otherwise: {}",
 }
-_IMAGE_MARKS = {
-    ImageVerdict.LIKELY: ("●", "image: likely"),
-    ImageVerdict.POSSIBLE: ("◐", "image: possible"),
-    ImageVerdict.NOT_ASSESSABLE: ("○", "image: not assessable"),
-    ImageVerdict.UNLIKELY: ("⚠", "image: UNLIKELY"),
+_IMAGE_SIGNS = {
+    ImageVerdict.LIKELY: "●",
+    ImageVerdict.POSSIBLE: "◐",
+    ImageVerdict.NOT_ASSESSABLE: "○",
+    ImageVerdict.UNLIKELY: "⚠",
 }
 
 
@@ -124,7 +124,7 @@ def mark_of(check: SentenceCheck | None, line: ReportLine, image: ImageMark | No
     if check is None:
         return _UNCHECKED
     if check.verdict is not Verdict.SUPPORTED:
-        return _VERDICT_MARKS[check.verdict]
+        return Mark(*_VERDICT_MARKS[check.verdict], check.verdict.value)
     if image is not None and image.verdict is ImageVerdict.UNLIKELY:
         return _UNLIKELY
     text = f"cited: {check.citation_match}"
@@ -134,13 +134,7 @@ def mark_of(check: SentenceCheck | None, line: ReportLine, image: ImageMark | No
 
 def mark_of_image(image: ImageMark) -> Mark:
     """Whether the image agrees, as in "◐ image: possible (edema probability 0.41)"."""
-    sign, text = _IMAGE_MARKS[image.verdict]
-    if image.probability is not None:
-        # without the word, "likely (fracture 0.06)" of "No fracture." reads as a likely fracture
-        text += f" ({finding_text(image.finding)} probability {image.probability:.2f})"
-    elif image.finding:
-        text += f" ({finding_text(image.finding)})"
-    return Mark(image.verdict.value.replace(" ", "-"), sign, text)
+    return Mark(image.verdict.replace(" ", "-"), _IMAGE_SIGNS[image.verdict], str(image))
 
 
 def issue_text(issue: Issue) -> str:

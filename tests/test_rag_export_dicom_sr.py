@@ -121,7 +121,7 @@ def test_image_marks_are_in_drafts_only(
     image: Path,
 ) -> None:
     doubted = replace(PREDICTION, predicted=PredictedFindings({"Cardiomegaly": 0.04}))
-    mark = "image: unlikely (Cardiomegaly 0.04)"
+    mark = "image: UNLIKELY (cardiomegaly probability 0.04)"
     assert texts(read(Export.from_prediction(doubted), image)).count(mark) == 2
     report = ReviewedReport.from_draft(doubted.draft).accept([0, 1, 2]).sign(SIGNATURE)
     assert mark not in texts(read(Export(doubted, report), image))

@@ -91,7 +91,7 @@ def test_patient_study_and_signer_are_those_of_the_header(image: Path) -> None:
 
 def test_sentences_have_citations_and_image_marks(image: Path) -> None:
     doubted = replace(PREDICTION, predicted=PredictedFindings({"Cardiomegaly": 0.04}))
-    mark = "image: unlikely (Cardiomegaly 0.04)"
+    mark = "image: UNLIKELY (cardiomegaly probability 0.04)"
     first = bundle(Export.from_prediction(doubted), image)["Observation"][0]
     assert first.valueString == "The heart is enlarged."
     notes = [note.text for note in first.note]

@@ -112,7 +112,7 @@ def test_another_patients_prior_is_refused_and_the_message_has_no_identifier(
     current: ImageInfo,
 ) -> None:
     prior = Prior(files=(other_patients_image("20260201"),))
-    with pytest.raises(PriorMismatchError) as caught:
+    with pytest.raises(PriorMismatchError, match="names another patient: give") as caught:
         check_prior(prior, current)
     assert_not_identified(str(caught.value) + repr(caught.value), "Farnsby", "112233")
     assert "MRN-998877" in caught.value.identities[0]

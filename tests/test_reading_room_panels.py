@@ -11,12 +11,20 @@ from support.made_up_reports import made_up_hits
 from encoders.base import View
 from rag.change import PriorEvidence
 from rag.export.text import as_text
-from rag.grounding import check_draft
+from rag.grounding import Verdict, check_draft
 from rag.localization import MapMeasure
 from rag.prediction import Prediction
 from rag.priors import Prior
 from rag.review.reviewed_report import ReviewedReport, Signature
-from rag.schema import NOTICE, PRIOR, Draft, DraftSentence, Section, Status
+from rag.schema import (
+    NOTICE,
+    PRIOR,
+    Draft,
+    DraftSentence,
+    PredictedFindings,
+    Section,
+    Status,
+)
 from rag.study import ReaderRegion
 from reading_room import strings
 from reading_room.draft_panel import draft_html, provenance_html
@@ -103,6 +111,26 @@ def test_an_unsupported_sentence_has_a_sign_and_a_word() -> None:
     assert 'class="line unsupported open"' in html
     assert '<span class="word">unsupported</span>' in html
     assert "no cited report says this about the enteric tube" in html
+
+
+def test_the_page_and_the_text_export_mark_a_sentence_in_the_same_words() -> None:
+    denied = DraftSentence("There is no pleural effusion.", ("R1",))
+    draft = Draft((denied, DraftSentence("The heart is enlarged.", ("R1",))))
+    labels = {"Pleural Effusion": 0.06, "Cardiomegaly": 0.01}
+    predicted = PredictedFindings(labels, threshold=0.3)
+    check = check_draft(draft, PREDICTION.hits, image_labels=labels)
+    found = replace(PREDICTION, draft=draft, predicted=predicted, check=check)
+    report = ReviewedReport.from_draft(draft)
+    html = unescape(draft_html(Session(prediction=found, report=report, check=check)))
+    text = as_text(found)
+    for mark in (
+        "image: likely (pleural effusion probability 0.06)",
+        "image: UNLIKELY (cardiomegaly probability 0.01)",
+    ):
+        assert mark in html
+        assert f"({mark})" in text
+    assert f">{Verdict.CONTRADICTED_BY_IMAGE}</span>" in html
+    assert f"({Verdict.CONTRADICTED_BY_IMAGE.upper()})" in text
 
 
 def test_a_sentence_citing_the_prior_links_to_it() -> None:

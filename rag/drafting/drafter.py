@@ -160,7 +160,7 @@ def _with_hits(result: DraftResult, retrieval: Retrieval) -> DraftResult:
     sentences = (*result.draft.findings, *result.draft.impression, *hinted)
     cited = {source for sentence in sentences for source in sentence.sources}
     others = (
-        replace(hit, why="a sentence comes from it")
+        replace(hit, why="added because a sentence cites it")
         for hit in retrieval.pool
         if hit.record.report_id in cited - retrieved
     )

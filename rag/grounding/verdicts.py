@@ -176,12 +176,14 @@ class ImageMark:
     probability: float | None = None
 
     def __str__(self) -> str:
-        """As in "image: likely (Cardiomegaly 0.71)"."""
+        """As in "image: possible (edema probability 0.41)", on the page and in exports."""
+        verdict = self.verdict.upper() if self.verdict is ImageVerdict.UNLIKELY else self.verdict
         if not self.finding:
-            return f"image: {self.verdict}"
-        name = self.finding.replace("_", " ")
-        probability = "" if self.probability is None else f" {self.probability:.2f}"
-        return f"image: {self.verdict} ({name}{probability})"
+            return f"image: {verdict}"
+        name = self.finding.replace("_", " ").lower()
+        # without the word, "likely (fracture 0.06)" of "No fracture." reads as a likely fracture
+        probability = "" if self.probability is None else f" probability {self.probability:.2f}"
+        return f"image: {verdict} ({name}{probability})"
 
 
 def image_mark(text: str, predicted: PredictedFindings) -> ImageMark:
