@@ -32,8 +32,8 @@ INTERACTIVE = (
 )
 # this text appears after the first paint of the image
 PAINTED = "() => /%/.test(document.querySelector('.pane .corner-zoom')?.textContent ?? '')"
-# a preview is painted first; older pages paint only the whole image
-FULL_RESOLUTION = "() => (document.querySelector('.pane')?.dataset.whole ?? 'true') === 'true'"
+# a preview is painted first
+FULL_RESOLUTION = "() => document.querySelector('.pane')?.dataset.fullResolution === 'true'"
 
 
 def main() -> None:
