@@ -22,6 +22,7 @@ from support.pacs import (
     report,
     short_uid,
 )
+from support.rejections import note
 from typer.testing import CliRunner
 
 from demo.phantom import write_phantom_dicom
@@ -108,6 +109,20 @@ def test_a_stored_report_is_unchanged(
     # the report in the same study is not fetched
     images, problems = fetch_study(orthanc.dicomweb, uid, tmp_path / "in")
     assert (len(images), problems) == (1, [])
+
+
+@needs_orthanc
+@pytest.mark.parametrize("command", ["dicomweb", "dimse"])
+def test_a_study_with_only_a_note_has_no_images(
+    orthanc: Orthanc, tmp_path: Path, command: str
+) -> None:
+    uid = short_uid()
+    orthanc.store(note(tmp_path / "kos.dcm", f"{uid}.1.1", study=uid).read_bytes())
+    archive = f"{orthanc.title}@127.0.0.1:{orthanc.dicom_port}"
+    server = orthanc.dicomweb if command == "dicomweb" else archive
+    run = CliRunner().invoke(app, [command, "fetch", server, uid, str(tmp_path / "in")])
+    assert (run.exit_code, run.output[:9]) == (3, "0 images ")
+    assert len(files(tmp_path / "in")) == 1
 
 
 @needs_orthanc

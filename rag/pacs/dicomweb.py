@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rag.atomic_io import explain_disk_errors
 from rag.pacs import PacsError, silence_logger
 from rag.pacs.http import as_pacs_error, open_session
-from rag.pacs.inbox import SOP_CLASSES, check_uid, open_inbox, write_image
+from rag.pacs.inbox import KEY_OBJECT_SELECTION, SOP_CLASSES, check_uid, open_inbox, write_image
 
 if TYPE_CHECKING:
     from dicomweb_client import DICOMwebClient
@@ -61,7 +61,9 @@ def fetch_study(url: str, study_uid: str, folder: Path) -> tuple[list[Path], lis
             try:
                 data = _retrieve(client, study_uid, instance)
                 with explain_disk_errors(folder):
-                    paths.append(write_image(folder, data, instance_uid=uid, study_uid=study_uid))
+                    path = write_image(folder, data, instance_uid=uid, study_uid=study_uid)
+                if instance["class"] != KEY_OBJECT_SELECTION:
+                    paths.append(path)
             except PacsError as error:
                 problems.append(f"object {number} of {len(wanted)}: {error}")
     if not instances:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from encoders.image_io import read_image_info
 from encoders.images.raw_image import MAX_BYTES
 from rag.pacs import PacsError
 from rag.pacs.association import Archive, limit_bytes, open_association, query_model_uid
@@ -156,7 +157,7 @@ def fetch_images(
     """
     problems = []
     folders = [folder / pseudonym(uid) for uid in study_uids]
-    before = _images_in(folders)
+    before = _files_in(folders)
     with ExitStack() as stack:
         fetch: Callable[[Archive, DicomSettings, Dataset], str]
         if move_to is None:
@@ -178,13 +179,14 @@ def fetch_images(
             for number, uid in enumerate(uids, 1):
                 if problem := fetch(archive, settings, query(SeriesInstanceUID=uid)):
                     problems.append(f"series {number} of {len(uids)}: {problem}")
-    return sorted(path for path, _ in _images_in(folders) - before), problems
+    fetched = sorted(path for path, _ in _files_in(folders) - before)
+    return [path for path in fetched if not read_image_info(path).is_key_object_selection], problems
 
 
-def _images_in(folders: Sequence[Path]) -> set[tuple[Path, int]]:
-    """Images in folders, with their modification times in ns."""
-    images = [path for folder in folders for path in folder.glob("*.dcm")]
-    return {(path, path.stat().st_mtime_ns) for path in images}
+def _files_in(folders: Sequence[Path]) -> set[tuple[Path, int]]:
+    """DICOM files in folders, with their modification times in ns."""
+    files = [path for folder in folders for path in folder.glob("*.dcm")]
+    return {(path, path.stat().st_mtime_ns) for path in files}
 
 
 def _get(archive: Archive, settings: "DicomSettings", query: "Dataset", *, folder: Path) -> str:

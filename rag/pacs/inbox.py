@@ -20,6 +20,9 @@ from rag.atomic_io import explain_disk_errors, write_bytes_atomic
 from rag.pacs import PacsError
 from rag.study import pseudonym
 
+KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
+"""Not an image, but a note about some, which can reject them (`rag.batch`)."""
+
 SOP_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.1",  # Computed Radiography
     "1.2.840.10008.5.1.4.1.1.1.1",  # Digital X-Ray, for presentation
@@ -29,7 +32,7 @@ SOP_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.7.2",
     "1.2.840.10008.5.1.4.1.1.7.3",
     "1.2.840.10008.5.1.4.1.1.7.4",
-    "1.2.840.10008.5.1.4.1.1.88.59",  # Key Object Selection: can reject an image (`rag.batch`)
+    KEY_OBJECT_SELECTION,
 )
 """What is fetched and received (PS3.4 B.5): chest X-rays, and notes about them."""
 

@@ -24,6 +24,7 @@ def note(path: Path, *instances: str, title: str = "113001", study: str = "1.2.7
     selection = Dataset()
     selection.SOPClassUID, selection.SOPInstanceUID = KEY_OBJECT, generate_uid()
     selection.Modality, selection.StudyInstanceUID = "KO", study
+    selection.SeriesInstanceUID = f"{study}.2"
     selection.ConceptNameCodeSequence = [code]
     selection.CurrentRequestedProcedureEvidenceSequence = [evidence]
     selection.file_meta = FileMetaDataset()
