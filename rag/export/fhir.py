@@ -8,7 +8,7 @@ report is the next version of the preliminary one.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,48 +29,21 @@ Resource = dict[str, Any]
 
 def write_fhir(export: Export, header: Dataset, notes: Sequence[str]) -> bytes:
     """The report as JSON, a Bundle of type "collection"."""
-    report = export.report
+    signature, now = export.report.signature, datetime.now(UTC).isoformat(timespec="seconds")
     own_id = export.draft_id or header.SOPInstanceUID
     kinds = ("report", "patient", "study", "device", "signer")
     url = {kind: _url(f"{own_id} {kind}") for kind in kinds}
-    signer = [{"reference": url["signer"]}] if report.signature else []
-    signatures = [report.signature, *(addendum.signature for addendum in report.addenda)]
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     shared = {
         "subject": {"reference": url["patient"]},
         "effectiveDateTime": _date(header.StudyDate),
-        "performer": signer,
-    }
-    observation = {
-        **shared,
-        "resourceType": "Observation",
-        "status": "final" if report.signature else "preliminary",
-        "category": [_code(f"{_TERMINOLOGY}/observation-category", "imaging")],
-        "device": {"reference": url["device"]},
-        "derivedFrom": [{"reference": url["study"]}],
+        "performer": [{"reference": url["signer"]}] if signature else [],
     }
     observations = {
-        _url(f"{own_id} sentence {number}"): {**observation, **sentence}
-        for number, sentence in enumerate(_sentence_fields(export))
-    }
-    impression = [line.text for line in report.lines if line.section is Section.IMPRESSION]
-    diagnostic_report = {
-        **shared,
-        "resourceType": "DiagnosticReport",
-        "identifier": [{"system": "urn:ietf:rfc:3986", "value": url["report"]}],
-        "status": _STATUS.get(report.state, "preliminary"),
-        "category": [_code(f"{_TERMINOLOGY}/v2-0074", "RAD")],
-        "code": _code("http://loinc.org", *REPORT),
-        "issued": signatures[-1].at if signatures[-1] else now,
-        "resultsInterpreter": signer,
-        "result": [{"reference": observation_url} for observation_url in observations],
-        "imagingStudy": [{"reference": url["study"]}],
-        "conclusion": "\n".join(
-            [export.notice, *impression, *(addendum.text for addendum in report.addenda)]
-        ),
+        _url(f"{own_id} sentence {number}"): {**shared, **_observation(export, url), **fields}
+        for number, fields in enumerate(_sentence_fields(export))
     }
     resources = {
-        url["report"]: diagnostic_report,
+        url["report"]: {**shared, **_diagnostic_report(export, url, observations, now)},
         **observations,
         url["study"]: _study(header, url["patient"]),
         url["patient"]: _patient(header),
@@ -80,14 +53,12 @@ def write_fhir(export: Export, header: Dataset, notes: Sequence[str]) -> bytes:
             "note": [{"text": text} for text in export.remarks(notes)],
         },
     }
-    if report.signature:
-        name = {"text": report.signature.name}
-        resources[url["signer"]] = {"resourceType": "Practitioner", "name": [name]}
-    meta = (
-        {}
-        if report.signature
-        else {"security": [_AI_ASSERTED], "tag": [{"display": export.notice}]}
-    )
+    if signature:
+        resources[url["signer"]] = {
+            "resourceType": "Practitioner",
+            "name": [{"text": signature.name}],
+        }
+    meta = {} if signature else {"security": [_AI_ASSERTED], "tag": [{"display": export.notice}]}
     bundle = {
         "resourceType": "Bundle",
         "type": "collection",
@@ -105,6 +76,38 @@ _AI_ASSERTED = {
     "code": "AIAST",
     "display": "Artificial Intelligence asserted",
 }
+
+
+def _diagnostic_report(
+    export: Export, url: Mapping[str, str], observations: Iterable[str], now: str
+) -> Resource:
+    report = export.report
+    signatures = [report.signature, *(addendum.signature for addendum in report.addenda)]
+    impression = [line.text for line in report.lines if line.section is Section.IMPRESSION]
+    addenda = [addendum.text for addendum in report.addenda]
+    return {
+        "resourceType": "DiagnosticReport",
+        "identifier": [{"system": "urn:ietf:rfc:3986", "value": url["report"]}],
+        "status": _STATUS.get(report.state, "preliminary"),
+        "category": [_code(f"{_TERMINOLOGY}/v2-0074", "RAD")],
+        "code": _code("http://loinc.org", *REPORT),
+        "issued": signatures[-1].at if signatures[-1] else now,
+        "resultsInterpreter": [{"reference": url["signer"]}] if report.signature else [],
+        "result": [{"reference": observation_url} for observation_url in observations],
+        "imagingStudy": [{"reference": url["study"]}],
+        "conclusion": "\n".join([export.notice, *impression, *addenda]),
+    }
+
+
+def _observation(export: Export, url: Mapping[str, str]) -> Resource:
+    """The fields that all Observations share."""
+    return {
+        "resourceType": "Observation",
+        "status": "final" if export.report.signature else "preliminary",
+        "category": [_code(f"{_TERMINOLOGY}/observation-category", "imaging")],
+        "device": {"reference": url["device"]},
+        "derivedFrom": [{"reference": url["study"]}],
+    }
 
 
 def _sentence_fields(export: Export) -> list[Resource]:
