@@ -88,6 +88,21 @@ def test_equal_uids_get_equal_pseudonyms(tmp_path: Path) -> None:
     assert again.parent.name != paths[0].parent.name, "new UIDs cannot be computed from old ones"
 
 
+def test_references_to_images_are_kept(tmp_path: Path) -> None:
+    dataset = dcmread(image(tmp_path / "a.dcm"))
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = dataset.SOPClassUID
+    reference.ReferencedSOPInstanceUID = dataset.SOPInstanceUID
+    reference.ContentDescription = "Hollister, supine"
+    dataset.SourceImageSequence = Sequence([reference])
+    dataset.save_as(tmp_path / "a.dcm")
+    copied = dcmread(Deidentifier().copy(tmp_path / "a.dcm", tmp_path / "out").path)
+    (item,) = copied.SourceImageSequence
+    assert item.ReferencedSOPClassUID == dataset.SOPClassUID
+    assert item.ReferencedSOPInstanceUID == copied.SOPInstanceUID
+    assert "ContentDescription" not in item
+
+
 def test_burned_in_text_causes_a_warning(tmp_path: Path) -> None:
     write_phantom_dicom(tmp_path / "phantom.dcm")
     warnings = Deidentifier().copy(tmp_path / "phantom.dcm", tmp_path / "out").warnings

@@ -77,6 +77,8 @@ _DATE = re.compile(r"(\d{4})(\d{2})(\d{2})(.*)", re.DOTALL)
 def profile_rules() -> Rules:
     """Action of the profile by tag; it replaces UIDs by random ones."""
     rules: Rules = initialize_actions(EDITION)
+    for tag in dicom_anonymization_database_selector(EDITION)["X_Z_U_STAR_TAGS"]:
+        del rules[tag]  # references to images: their items are de-identified like any other
     return rules
 
 
