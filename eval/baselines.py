@@ -5,6 +5,7 @@ copied: the nearest evidence report, verbatim. oracle top-1: the training report
 reference, which no system can know: the upper bound of copying.
 """
 
+import itertools
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -91,14 +92,18 @@ def _make_run(name: str, study_set: StudySet, drafts: Sequence[str]) -> Run:
 
 def _constant_drafts(study_set: StudySet, pool: _Pool) -> list[str]:
     """The most common text of other patients; ties in alphabetical order."""
-    counts = Counter(sorted(text for _, text in pool))
+    counts = Counter(text for _, text in pool)
+    ranked = sorted(counts, key=lambda text: (-counts[text], text))
     own: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for patient, text in pool:
         own[patient][text] += 1
     drafts = []
     for patient in study_set.patients:
-        others = counts - own[patient]
-        drafts.append(max(others, key=others.__getitem__, default=""))
+        mine = own[patient]
+        others = (text for text in ranked if text not in mine)  # the first beats all the rest
+        candidates = [*mine, *itertools.islice(others, 1)]
+        best = min(candidates, key=lambda text: (mine[text] - counts[text], text), default="")
+        drafts.append(best if counts[best] > mine[best] else "")
     return drafts
 
 

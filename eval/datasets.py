@@ -133,6 +133,12 @@ class _Row(Entry, ABC):
         """The image, or None if the protocol excludes it."""
 
 
+def _flag(value: Any) -> Any:
+    """The text "0" or "1" for 0, 1.0, "1.0" and so on; any other value as it is."""
+    text = str(value).removesuffix(".0")
+    return text if text in ("0", "1") else value
+
+
 class _OpenILabels(BaseModel):
     problems: list[str] = []
 
@@ -159,7 +165,8 @@ class _CheXpert(_Row):
     path: Identifier
 
     def image(self) -> DatasetImage:
-        names = [name for name, cell in (self.model_extra or {}).items() if cell in ("1", "1.0")]
+        cells = (self.model_extra or {}).items()
+        names = [name for name, cell in cells if _flag(cell) == "1"]
         labels = map_labels(DatasetLayout.CHEXPERT_5X200, names)
         patient = next((part for part in Path(self.path).parts if part.startswith("patient")), "")
         return DatasetImage(self.path, patient or self.path, self.path, labels)
@@ -173,7 +180,7 @@ class _CheXpert(_Row):
 
 class _Rsna(_Row):
     patient: Identifier = column("patientid", required=True)
-    target: Literal["0", "1"]
+    target: Annotated[Literal["0", "1"], BeforeValidator(_flag)]
 
     @property
     def key(self) -> str:

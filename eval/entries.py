@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from encoders.json_text import parse_strict
 from encoders.tabular import TableError, is_table, parse_id, read_table
@@ -22,6 +30,18 @@ class Entry(BaseModel):
     def key(self) -> str:
         """Unique within the file."""
         return self.where
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prefer_values(cls, row: dict[str, Any]) -> dict[str, Any]:
+        """Drop an empty column if another column of the same field has a value."""
+        empty = {name for name, value in row.items() if value is None or value == ""}
+        for field in cls.model_fields.values():
+            alias = field.validation_alias
+            names = set(alias.choices if isinstance(alias, AliasChoices) else ()) & row.keys()
+            if names - empty:
+                row = {name: row[name] for name in row if name not in names & empty}
+        return row
 
 
 T = TypeVar("T", bound=Entry)
@@ -49,7 +69,7 @@ Text = Annotated[str, BeforeValidator(_text)]
 
 
 def column(*names: str, required: bool = False) -> Any:
-    """A text field under any of these column names; the first one present is used."""
+    """A text field under any of these column names; the first one with a value is used."""
     alias = AliasChoices(*names)
     if required:
         return Field(min_length=1, validation_alias=alias)

@@ -124,6 +124,16 @@ def test_an_entry_under_a_key_keeps_its_own_id(tmp_path: Path) -> None:
     assert list(read_references(path).studies) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("empty", [None, ""])
+def test_an_empty_column_does_not_hide_another_name_of_it(
+    tmp_path: Path, empty: str | None
+) -> None:
+    row = {"study_id": empty, "id": "a", "patient_id": empty, "subject_id": 7}
+    row |= {"findings": empty, "section_findings": "Clear.", "impression": empty}
+    study = read_references(write_jsonl(tmp_path / "r.jsonl", [row])).studies["a"]
+    assert (study.patient_id, study.findings, study.impression) == ("7", "Clear.", "")
+
+
 def test_csv_with_newlines_in_cells_and_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
     with path.open("w", encoding="utf-8-sig", newline="") as file:

@@ -57,6 +57,15 @@ def test_rsna_has_one_line_per_box(tmp_path: Path) -> None:
         read_layout(DatasetLayout.RSNA, path)
 
 
+def test_flags_may_be_json_numbers(tmp_path: Path) -> None:
+    rows = [{"path": "patient1/a.jpg", "edema": 1, "age": 60}, {"path": "b.jpg", "edema": 1.0}]
+    data = read_layout(DatasetLayout.CHEXPERT_5X200, write_jsonl(tmp_path / "c.jsonl", rows))
+    assert [image.labels for image in data.images] == [{"Edema"}, {"Edema"}]
+    rows = [{"patientid": "a", "target": 1}, {"patientid": "b", "target": 0.0}]
+    data = read_layout(DatasetLayout.RSNA, write_jsonl(tmp_path / "r.jsonl", rows))
+    assert [len(image.labels) for image in data.images] == [1, 0]
+
+
 def test_nih_14x100_draws_images_with_one_finding(tmp_path: Path) -> None:
     names = ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule"]
     names += ["Pneumonia", "Pneumothorax", "Consolidation", "Edema", "Emphysema", "Fibrosis"]
@@ -108,6 +117,7 @@ def test_a_users_own_table(tmp_path: Path) -> None:
         ),
         ("open-i", {"id": "a", "frontal": ["a.png"], "labels": {"problems": [1]}}, "problems"),
         ("chexpert-5x200", {"path": "p/a.jpg", "edema": ["1"]}, "has 0 of the five classes"),
+        ("rsna", {"patientid": "a", "target": 0.5}, r"target Input .* \(value: 0.5\)"),
     ],
 )
 def test_a_field_of_the_wrong_type_is_named_by_its_line(

@@ -1,5 +1,6 @@
 """The HTML page: self-contained, safe against report text, and working in a browser."""
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -16,7 +17,10 @@ from eval.results import MetricValue, Result
 from eval.tasks.generation import score_generation
 
 REFERENCES = reports(12)
-EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> & \u2028 lungs"
+EVIL = (
+    "</script><script>document.title='owned'</script><img src=x onerror=alert(1)> & \u2028 "
+    "<!-- 'lungs\""
+)
 
 
 def scored(folder: Path, name: str, rows: list[dict], references: list[dict]) -> Path:
@@ -67,6 +71,9 @@ def test_the_page_makes_no_requests_and_runs_only_its_own_script(folder: Path) -
     assert "@import" not in page
     assert "default-src 'none'" in page
     assert "<img" not in page
+    assert "<!--" not in page
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))
+    assert any(study["draft"].startswith(EVIL) for study in data["runs"][0]["studies"])
 
 
 def test_a_page_without_text_contains_no_report(folder: Path) -> None:
