@@ -7,7 +7,6 @@ Milliseconds with 95 % bootstrap intervals over studies.
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 from common import interval, p95
 
 from encoders.training.dataset import build_dataset
-from encoders.training.sources.load import read_openi
+from encoders.training.sources.load import data_folder, read_openi
 from rag.config_file import load_settings
 from rag.corpus.named import read_corpus
 from rag.factory import index_reports, load_encoder, open_pipeline
@@ -28,8 +27,7 @@ STAGES = ("read", "encode", "retrieve", "generate", "check")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    data = Path(os.environ.get("CXR_DATA", "../shared/data")) / "openi"
-    parser.add_argument("--data", type=Path, default=data)
+    parser.add_argument("--data", type=Path, default=data_folder() / "openi")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--studies", type=int, default=40)
     parser.add_argument("--threads", type=int, default=2)

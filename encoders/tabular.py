@@ -86,7 +86,7 @@ def is_table(path: Path) -> bool:
 
 
 def _suffix(path: Path) -> str:
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
+    return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
 def is_missing(value: object) -> bool:
@@ -262,7 +262,7 @@ def _read_lines(path: Path, max_chars: int = MAX_LINE_CHARS) -> Iterator[str]:
 
     Bytes that are not UTF-8 become surrogates, so that their row fails.
     """
-    open_file: Any = gzip.open if path.suffix == ".gz" else Path.open
+    open_file: Any = gzip.open if path.suffix.lower() == ".gz" else Path.open
     encoding, errors = "utf-8-sig", "surrogateescape"
     try:
         with open_file(path, "rb") as raw:

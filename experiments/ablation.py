@@ -11,7 +11,6 @@ import argparse
 import csv
 import io
 import logging
-import os
 import sys
 import time
 import tomllib
@@ -25,7 +24,7 @@ from encoders.packaged_weights import EncoderError
 from encoders.training.config import TrainSettings
 from encoders.training.dataset import Dataset, TrainingDataError
 from encoders.training.run_folder import CHECKPOINT
-from encoders.training.sources.load import default_source, load_dataset
+from encoders.training.sources.load import data_folder, default_source, load_dataset
 from encoders.training.train import MODEL_FOLDER, train
 from eval.errors import EvalDataError, EvalUsageError
 from experiments.ablation_table import Benchmark, as_markdown, summarise
@@ -169,12 +168,13 @@ def _append(path: Path, row: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run or resume a plan; exit status 0, or 1 with a message."""
     parser = argparse.ArgumentParser(prog="python -m experiments.ablation", description=__doc__)
-    data = Path(os.environ.get("CXR_DATA", "../shared/data"))
     parser.add_argument("--config", type=Path, required=True, help="plan, TOML")
     parser.add_argument(
         "--out", type=Path, required=True, help="results; pass an existing folder to resume"
     )
-    parser.add_argument("--data", type=Path, default=data, help="holds openi/ and nih_expert/")
+    parser.add_argument(
+        "--data", type=Path, default=data_folder(), help="holds openi/ and nih_expert/"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.published_models import made_up_image
 
 from encoders.eclip.encoder import EclipEncoder, load_encoder
@@ -89,6 +90,14 @@ def test_a_trained_model_can_be_exported(tmp_path: Path, size: int) -> None:
 
     save_pretrained(tmp_path, model=model, transform=EvalTransform(size=size))
     assert not (tmp_path / GRAPH).exists(), "a graph of earlier weights"
+
+
+def test_half_precision_weights_cannot_be_exported(copy: Path) -> None:
+    pytest.importorskip("onnx", reason='onnx is not installed: pip install "cxr-rag[export]"')
+    weights = {name: tensor.half() for name, tensor in load_file(copy / WEIGHTS).items()}
+    save_file(weights, copy / WEIGHTS)
+    with pytest.raises(EncoderError, match="is not float32"):
+        write_graph(copy)
 
 
 def test_other_towers_cannot_be_exported(tmp_path: Path) -> None:

@@ -18,14 +18,27 @@ from encoders.image_io import read_image
 from encoders.images.raw_image import MAX_BYTES, MAX_PIXELS, MIN_SIDE, ReadFailure
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that declares a size and brings one row."""
-    ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    idat = b"IDAT" + zlib.compress(bytes(width + 1))  # the first row
+def png(width: int, height: int, data: bytes, *, bits: int = 8, colour: int = 0) -> bytes:
+    """A PNG of these rows, each after its filter byte."""
+    ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    idat = b"IDAT" + zlib.compress(data)
     chunks = [
-        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (ihdr, idat)
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c))
+        for c in (ihdr, idat, b"IEND")
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that declares a size and brings one row."""
+    return png(width, height, bytes(width + 1))
+
+
+def twelve_bits_in_colour() -> bytes:
+    """The 12 bits of a detector in a 16-bit RGB PNG."""
+    rows = ramp(12).astype(">u2").repeat(3, axis=1)
+    height, width = ramp(12).shape
+    return png(width, height, b"".join(b"\0" + row.tobytes() for row in rows), bits=16, colour=2)
 
 
 def bomb_in_a_stream() -> bytes:
@@ -126,6 +139,7 @@ REFUSED: list[tuple[str, Callable[[], bytes], ReadFailure, str]] = [
         ReadFailure.TOO_SMALL,
         "height = 31",
     ),
+    ("12 bits in colour", twelve_bits_in_colour, ReadFailure.UNSUPPORTED, "6% of white"),
     (
         "huge DICOM",
         lambda: dicom(PIXELS, Rows=60000, Columns=60000),

@@ -1,5 +1,6 @@
 """Reading users' tables with the quirks of spreadsheets and pandas."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from encoders.tabular import Row, TableError, is_missing, is_repaired_id, parse_id, read_table
+from encoders.tabular import (
+    Row,
+    TableError,
+    is_missing,
+    is_repaired_id,
+    is_table,
+    parse_id,
+    read_table,
+)
 
 WANTED = [{"id": "a", "text": "Big heart."}, {"id": "b", "text": "No change; stable."}]
 
@@ -57,6 +66,12 @@ def test_nan_in_jsonl_means_missing_unless_strict(tmp_path: Path) -> None:
     problems = [row.problem for row in rows(tmp_path, data, "t.jsonl", strict=True)]
     assert problems[0] == ""
     assert "holds NaN" in problems[1]
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "T.CSV.GZ"])
+def test_a_gzipped_table_is_recognised(tmp_path: Path, name: str) -> None:
+    assert is_table(tmp_path / name)
+    assert values(tmp_path, gzip.compress(b"id\na\n"), name) == [{"id": "a"}]
 
 
 @pytest.mark.parametrize("sign", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e"])

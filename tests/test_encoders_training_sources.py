@@ -10,9 +10,8 @@ from support.made_up_training import CLEAR, jsonl, one_study, png, train_command
 
 from encoders.training.config import read_settings
 from encoders.training.dataset import Split, TrainingDataError, build_dataset
-from encoders.training.sources.settings import (
-    Mimic,
-)
+from encoders.training.sources.load import default_source
+from encoders.training.sources.settings import Mimic
 
 # --- split
 
@@ -145,3 +144,12 @@ def test_a_table_with_marks_and_without_labels_trains_with_the_command(tmp_path:
     assert (run["studies"], run["expert_images"]) == (8, 8)
     values = (tmp_path / "run" / "metrics.csv").read_text()
     assert "nan" not in values
+
+
+def test_data_is_in_the_folder_of_the_environment_or_in_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CXR_DATA", "/archive")
+    assert default_source().path == Path("/archive/openi")
+    monkeypatch.delenv("CXR_DATA")
+    assert default_source().path == Path("data/openi")

@@ -139,6 +139,13 @@ def test_the_view_is_read_from_series_descriptions(tmp_path: Path) -> None:
         ([{"PatientID": "P7"}, {"PatientID": "P7 "}], 1),
         ([{"PatientName": "Ito^Ken"}, {"PatientName": "Ito^Rei"}], 2),
         ([{"PatientName": "Ito^Ken"}, {"PatientName": "ITO^KEN"}], 1),
+        (
+            [
+                {"PatientName": "Ito^Ken1", "PatientBirthDate": "9700101"},
+                {"PatientName": "Ito^Ken", "PatientBirthDate": "19700101"},
+            ],
+            2,
+        ),
         ([{}, {}], 1),
         ([{"PatientID": "P7"}, {}], 2),
     ],

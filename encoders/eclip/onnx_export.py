@@ -79,6 +79,8 @@ class _Graph:
         return output
 
     def weight(self, key: str) -> str:
+        if key not in self.tensors:
+            raise EncoderError(f"{key} is not float32: only models in float32 can be exported")
         self.used[key] = self.tensors[key]
         return key
 
@@ -122,7 +124,8 @@ def write_graph(folder: Path) -> Path:
     """Write ``image.onnx`` into a model folder; returns its path.
 
     Raises:
-        EncoderError: the model cannot be read, or its image tower is not an ``efficientnet_lite``.
+        EncoderError: the model cannot be read, its image tower is not an ``efficientnet_lite``,
+            or its weights are not float32.
     """
     model, transform = load_pretrained(folder)
     tower = model.image_tower

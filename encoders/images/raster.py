@@ -1,6 +1,7 @@
 """Reads PNG and JPEG files, taken to be rendered for viewing: white is dense."""
 
 import io
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,8 @@ def read_raster(data: bytes) -> RawImage:
             if getattr(image, "n_frames", 1) > 1:
                 warnings.append("several pictures in the file: the first is shown")
             image.load()
+            if kind == "PNG" and data[24] == 16 and image.mode in ("RGB", "RGBA"):
+                _refuse_dark_colour(image)
             codes, top = _grey(_upright(image, warnings), warnings)
     except ImageReadError:
         raise
@@ -80,6 +83,18 @@ def _refuse_many_scans(data: bytes) -> None:
             ReadFailure.UNDECODABLE,
             f"the JPEG file has {scans} scans, more than {_MAX_SCANS}: no camera or viewer writes "
             "such a file. Export it again.",
+        )
+
+
+def _refuse_dark_colour(image: Image.Image) -> None:
+    """Pillow keeps the upper byte of 16-bit colour: four bits of a detector's twelve."""
+    peaks = cast("tuple[tuple[int, int], ...]", image.getextrema())
+    peak = max(high for _, high in peaks[:3])
+    if peak < _RENDERED_PEAK * 255:
+        raise ImageReadError(
+            ReadFailure.UNSUPPORTED,
+            f"the brightest value of this 16-bit PNG is {peak / 255:.0%} of white: it holds a "
+            "detector's values, which only grey without transparency keeps. Export it as such.",
         )
 
 

@@ -136,7 +136,7 @@ def _group_key(inspected: _InspectedImage, *, by_folder: bool) -> _GroupKey:
         if info.study_uid:
             return _GroupKey("uid", info.study_uid, info.patient_id)
         if info.accession:
-            patient = info.patient_id or info.patient_name + info.birth_date
+            patient = info.patient_id or f"{info.patient_name}\0{info.birth_date}"
             return _GroupKey("accession", info.accession, patient)
     folder = str(PurePosixPath(image.name).parent)
     if by_folder and folder != "." and info.format is not ImageFormat.DICOM:

@@ -11,7 +11,6 @@ regression on the study's query vector.
 """
 
 import argparse
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from encoders.eclip.encoder import load_encoder
 from encoders.image_io import read_image
 from encoders.packaged_weights import SHIPPED_ENCODER
 from encoders.training.dataset import TrainingStudy, build_dataset
-from encoders.training.sources.load import read_openi
+from encoders.training.sources.load import data_folder, read_openi
 from encoders.training.sources.nih_expert import is_held_back
 from rag.errors import CalibrationError
 from rag.fitting.calibrate import MIN_STUDIES, studies_with_reports, too_few_studies
@@ -144,8 +143,7 @@ def write_parts(folder: Path, parts: FittedParts) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, calibrate, print the AUCs, write."""
     parser = argparse.ArgumentParser(description="Head and calibration from Open-I's splits.")
-    data = Path(os.environ.get("CXR_DATA", "../shared/data")) / "openi"
-    parser.add_argument("--data", type=Path, default=data)
+    parser.add_argument("--data", type=Path, default=data_folder() / "openi")
     parser.add_argument("--model", type=Path, default=SHIPPED_ENCODER, help="folder of the encoder")
     options = parser.parse_args(arguments)
     encoder = load_encoder(options.model)

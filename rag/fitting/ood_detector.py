@@ -10,7 +10,6 @@ those patients, and of images that should be refused: ``dicom/`` in the data, an
 
 import argparse
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from encoders.image_io import read_image, read_image_info
 from encoders.images.raw_image import ImageReadError
 from encoders.packaged_weights import SHIPPED_ENCODER
 from encoders.training.dataset import Split
-from encoders.training.sources.load import read_openi
+from encoders.training.sources.load import data_folder, read_openi
 from encoders.training.sources.nih_expert import is_held_back
 from encoders.training.sources.settings import NIH_VAL_SHARE
 from encoders.training.sources.tables import read_rows
@@ -64,8 +63,7 @@ class ImageKind:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit, calibrate, print the tables, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    data = Path(os.environ.get("CXR_DATA", "../shared/data"))
-    parser.add_argument("--data", type=Path, default=data)
+    parser.add_argument("--data", type=Path, default=data_folder())
     parser.add_argument("--model", type=Path, default=SHIPPED_ENCODER, help="folder of the encoder")
     parser.add_argument("--pictures", type=Path, nargs="*", default=[], help="to be refused")
     options = parser.parse_args(arguments)
@@ -79,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     test = {name: features_of(encoder, kind.test) for name, kind in kinds.items()}
     test_poses = pose_features(encoder, {name: kind.test for name, kind in kinds.items()})
     print(passed_table(detector, test, test_poses))  # noqa: T201
+    print("Most NIH patients have other images among those that set the threshold.\n")  # noqa: T201
     lines = (options.data / "dicom" / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     dicom = [options.data / "dicom" / json.loads(line)["file"] for line in lines]
     print(refused_table(encoder, detector, [*dicom, *options.pictures]))  # noqa: T201

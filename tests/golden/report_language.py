@@ -10,7 +10,6 @@ labeller_sentences.jsonl.
 
 import argparse
 import json
-import os
 import random
 import re
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from encoders.training.sources.load import data_folder
 from rag.grounding import Verdict, check_draft
 from rag.grounding.prompt_injection import remove_injections, screen_report
 from rag.report_nlp.labeller import (
@@ -236,8 +236,7 @@ def main() -> None:
     canaries()
     texts = [f"{pair['findings']} {pair['impression']}" for pair in read("grounding_pairs")]
     if options.openi:
-        folder = Path(os.environ.get("CXR_DATA", "../shared/data"))
-        lines = (folder / "openi" / "studies.jsonl").open(encoding="utf-8")
+        lines = (data_folder() / "openi" / "studies.jsonl").open(encoding="utf-8")
         studies = [s for s in map(json.loads, lines) if s["split"] in ("train", "extra")]
         texts = [study["findings"] + "\n" + study["impression"] for study in studies]
         print(f"## Open-I, train and extra, {len(studies)} studies, seed {SEED}\n")

@@ -41,12 +41,17 @@ _UNINFORMATIVE = frozenset({"No Indexing", "Technical Quality of Image Unsatisfa
 """MeSH headings that say nothing about the patient."""
 
 
+def data_folder() -> Path:
+    """``CXR_DATA``, the folder of all training data; by default ``data`` where the command runs."""
+    return Path(os.environ.get("CXR_DATA", "data"))
+
+
 def default_source(data: Path | None = None) -> Openi:
     """Open-I with the NIH readings, and further labelled NIH images if they exist.
 
-    ``data`` is the folder that holds them all; by default ``CXR_DATA``.
+    ``data`` is the folder that holds them all; by default `data_folder`.
     """
-    data = data or Path(os.environ.get("CXR_DATA", "../shared/data"))
+    data = data or data_folder()
     tables = (data / name / "labels.jsonl" for name in ("nih_128", "nih_boxes"))
     labels = tuple(table for table in tables if table.is_file())
     readings = NihExpert(path=data / "nih_expert", labels=labels)
@@ -138,8 +143,8 @@ def read_openi(folder: Path) -> list[TrainingStudy]:
     table = folder / "studies.jsonl"
     if not table.is_file():
         raise TrainingDataError(
-            f"there is no {table}; set CXR_DATA or --data to the folder that holds "
-            "openi/studies.jsonl"
+            f"there is no {table}; set CXR_DATA to the folder that holds openi/studies.jsonl, or "
+            "give --data"
         )
     rows = read_rows(table, required=("id", "split", "labels"))
     return [_parse_study(row, folder) for row in rows]
