@@ -74,15 +74,20 @@ def read_table(
         TableError: the header is missing or unreadable, or the file is not text.
         OSError: the file cannot be read.
     """
-    if _suffix(path) in (".jsonl", ".ndjson"):
+    if is_json_lines(path):
         yield from _json_rows(path, strict=strict)
     else:
         yield from _csv_rows(path, required)
 
 
+def is_json_lines(path: Path) -> bool:
+    """Whether `read_table` takes a file for JSONL, by its suffix."""
+    return _suffix(path) in (".jsonl", ".ndjson")
+
+
 def is_table(path: Path) -> bool:
     """Whether a file is a table by its name."""
-    return _suffix(path) in (".csv", ".tsv", ".jsonl", ".ndjson")
+    return is_json_lines(path) or _suffix(path) in (".csv", ".tsv")
 
 
 def _suffix(path: Path) -> str:

@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from encoders.json_text import parse_strict
-from encoders.tabular import TableError, is_table, parse_id, read_table
+from encoders.tabular import TableError, is_json_lines, is_table, parse_id, read_table
 from eval.errors import EvalDataError, EvalUsageError, Problems
 
 
@@ -119,7 +119,7 @@ _Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
 def _read_table(path: Path, problems: Problems) -> _Rows:
-    is_json = path.suffix.lower() in (".jsonl", ".ndjson")
+    is_json = is_json_lines(path)
     try:
         for row in read_table(path, strict=True):
             if row.problem:

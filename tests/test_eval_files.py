@@ -1,6 +1,7 @@
 """Invalid input is reported with line and reason; valid input is read in every format."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -81,6 +82,12 @@ def test_our_own_prediction_is_read_as_written(tmp_path: Path) -> None:
     assert read["a"].evidence[0].text == record.text
     assert (read["a"].confidence, read["a"].made_by) == (0.5, {"llm": "smol"})
     assert (read["b"].status, read["b"].text(Scope.REPORT)) == (Status.FAILED, "")
+
+
+def test_a_confidence_of_0_is_read_from_gzipped_jsonl(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"study_id": "a", "report": "Clear.", "confidence": 0}\n'))
+    assert read_predictions(path)["a"].confidence == 0
 
 
 def test_rexrank_json_is_read_as_references_and_predictions(tmp_path: Path) -> None:
