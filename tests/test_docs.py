@@ -58,6 +58,7 @@ def test_no_two_classes_of_the_product_have_one_name() -> None:
 
 def test_nobody_imports_what_docs_design_forbids() -> None:
     """In a process of its own: it disables the loggers of other tests."""
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"]
+    program = str(Path(sys.executable).with_name("lint-imports"))
+    command = [program, "--no-cache", "--no-logo"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
