@@ -52,8 +52,8 @@ def load(name: str) -> ImageEncoder:
 
 
 Row = dict[str, Any]
-HOME = '[[site]]\nname = "home"\ntable = "home.jsonl"\n'
-AWAY = '[[site]]\nname = "away"\ntable = "away.jsonl"\ntrain_split = ""\ntest_split = ""\n'
+SOURCE = '[[site]]\nname = "source"\ntable = "source.jsonl"\n'
+TARGET = '[[site]]\nname = "target"\ntable = "target.jsonl"\ntrain_split = ""\ntest_split = ""\n'
 
 
 def draw(folder: Path, prefix: str, *, count: int, seed: int) -> list[Row]:
@@ -80,14 +80,14 @@ def draw(folder: Path, prefix: str, *, count: int, seed: int) -> list[Row]:
 @pytest.fixture
 def rows(tmp_path: Path) -> list[Row]:
     found = draw(tmp_path, "h", count=60, seed=0)
-    write_jsonl(tmp_path / "home.jsonl", found)
+    write_jsonl(tmp_path / "source.jsonl", found)
     return found
 
 
 @pytest.fixture
 def config(tmp_path: Path, rows: list[Row]) -> Path:
     path = tmp_path / "compare.toml"
-    path.write_text('encoders = ["blind", "sees", "image:any"]\n' + HOME)
+    path.write_text('encoders = ["blind", "sees", "image:any"]\n' + SOURCE)
     return path
 
 
@@ -128,26 +128,26 @@ def test_each_encoder_has_a_column_and_its_paired_difference(config: Path) -> No
 
 
 def test_an_invalid_comparison_is_refused_with_a_reason(config: Path) -> None:
-    config.write_text('encoders = ["sees", "sees"]\n' + HOME)
+    config.write_text('encoders = ["sees", "sees"]\n' + SOURCE)
     with pytest.raises(EvalUsageError, match="names an encoder or site twice: sees, sees"):
         read_comparison(config)
-    config.write_text('encoders = ["image:a", "image:b"]\n' + HOME)
+    config.write_text('encoders = ["image:a", "image:b"]\n' + SOURCE)
     with pytest.raises(EvalUsageError, match="twice: images-alone@1"):
         compared(config)
     config.write_text('encoder = "sees"\n')
     with pytest.raises(EvalUsageError, match="encoders"):
         read_comparison(config)
-    config.write_text('encoders = ["sees"]\n' + HOME + 'test_split = "dev"\n')
-    with pytest.raises(EvalUsageError, match=r"home has 36 images in 'train' .* and 0 in 'dev'"):
+    config.write_text('encoders = ["sees"]\n' + SOURCE + 'test_split = "dev"\n')
+    with pytest.raises(EvalUsageError, match=r"source has 36 images in 'train' .* and 0 in 'dev'"):
         compared(config)
 
 
 def drafts_of(folder: Path, *, cites: str = "other") -> Any:
     """Drafts that are right for bright images and state nothing for dark ones."""
 
-    def draft(name: str, encoder: ImageEncoder, home: SiteImages, away: SiteImages) -> Path:
+    def draft(name: str, encoder: ImageEncoder, source: SiteImages, target: SiteImages) -> Path:
         assert encoder.encoder_id.startswith(name.removeprefix("image:").replace("any", "images"))
-        assert home.config.collection
+        assert source.config.collection
         lines = [
             {
                 "study_id": image.image_id,
@@ -155,9 +155,9 @@ def drafts_of(folder: Path, *, cites: str = "other") -> Any:
                 "evidence": [{"report_id": cites, "text": "The heart\u2028is enlarged."}],
                 "labels": {BRIGHT: 0.9 if BRIGHT in image.labels else 0.1, DARK: 0.5},
             }
-            for image in away.test
+            for image in target.test
         ]
-        path = folder / f"{encoder.encoder_id}-{away.config.name}.jsonl"
+        path = folder / f"{encoder.encoder_id}-{target.config.name}.jsonl"
         # as the product writes it: U+2028 ends no line
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         path.write_text(text, encoding="utf-8")
@@ -192,14 +192,14 @@ def test_drafts_are_scored_in_the_same_table_with_paired_differences(
         compared(config, drafts_of(tmp_path, cites="ih36"))
 
 
-def two_sites(config: Path, away: list[Row]) -> None:
+def two_sites(config: Path, target: list[Row]) -> None:
     """Another site, with other label names and without reports."""
-    for row in away:
+    for row in target:
         row |= {"text": "", "labels": ["big" if BRIGHT in row["labels"] else "wet", "thing"]}
-    write_jsonl(config.parent / "away.jsonl", away)
+    write_jsonl(config.parent / "target.jsonl", target)
     classes = f'[site.classes]\n"{BRIGHT}" = ["big"]\n"{DARK}" = ["wet", "fluid"]\n'
     config.write_text(
-        'encoders = ["blind", "sees"]\n' + HOME + 'collection = "r.csv"\n' + AWAY + classes
+        'encoders = ["blind", "sees"]\n' + SOURCE + 'collection = "r.csv"\n' + TARGET + classes
     )
 
 
@@ -208,32 +208,32 @@ def test_within_and_across_sites_are_scored_on_the_same_classes(
 ) -> None:
     two_sites(config, draw(tmp_path, "a", count=30, seed=1))
     result = compared(config, drafts_of(tmp_path))
-    home, away = "sees@1: home → home", "sees@1: home → away"
-    assert {home, away} < set(result.systems())
+    source, target = "sees@1: source → source", "sees@1: source → target"
+    assert {source, target} < set(result.systems())
     shared = {"probe: macro AUROC", "zero-shot: macro AUROC", "drafts: micro F1 by the labels"}
-    assert shared <= measures(result, home) & measures(result, away)
-    assert "drafts: ROUGE-L" in measures(result, home) - measures(result, away)
-    probe = result.number(system=away, subset="all", measure="probe: macro AUROC")
+    assert shared <= measures(result, source) & measures(result, target)
+    assert "drafts: ROUGE-L" in measures(result, source) - measures(result, target)
+    probe = result.number(system=target, subset="all", measure="probe: macro AUROC")
     assert probe.n == 30
     assert probe.value > 0.9
-    assert result.number(system=away, subset="minus blind@1", measure="probe: macro AUROC")
-    assert result.dataset["away studies"] == 30
+    assert result.number(system=target, subset="minus blind@1", measure="probe: macro AUROC")
+    assert result.dataset["target studies"] == 30
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"patient_id": "ph00"}, "1 patients of home"),
-        ({"id": "ih00"}, "1 studies of home"),
-        ({"image": "h00.png"}, "1 images, by their pixels, of home"),
+        ({"patient_id": "ph00"}, "1 patients of source"),
+        ({"id": "ih00"}, "1 studies of source"),
+        ({"image": "h00.png"}, "1 images, by their pixels, of source"),
     ],
 )
 def test_training_data_of_one_site_in_the_test_split_of_another_is_refused(
     config: Path, tmp_path: Path, change: dict[str, str], reason: str
 ) -> None:
-    away = draw(tmp_path, "a", count=30, seed=1)
-    away[0] |= change
-    two_sites(config, away)
+    target = draw(tmp_path, "a", count=30, seed=1)
+    target[0] |= change
+    two_sites(config, target)
     with pytest.raises(EvalLeakError, match=reason):
         compared(config, drafts_of(tmp_path))
 
@@ -276,9 +276,9 @@ def test_drafting_excludes_the_test_split_from_the_index_and_resumes(
 def test_a_collection_with_the_other_sites_patients_is_refused(
     config: Path, rows: list[Row], tmp_path: Path
 ) -> None:
-    away = draw(tmp_path, "a", count=30, seed=1)
-    two_sites(config, away)
-    write_collection(tmp_path / "r.csv", [*rows, away[3] | {"id": "x", "text": "Clear."}])
-    home, other = map(read_site, read_comparison(config).site)
-    with pytest.raises(EvalLeakError, match=r"1 studies that are drafted in away(.|\n)*x"):
-        draft_from(Settings(home=tmp_path), FakeEncoder(), home, other, tmp_path / "out")
+    target = draw(tmp_path, "a", count=30, seed=1)
+    two_sites(config, target)
+    write_collection(tmp_path / "r.csv", [*rows, target[3] | {"id": "x", "text": "Clear."}])
+    source, other = map(read_site, read_comparison(config).site)
+    with pytest.raises(EvalLeakError, match=r"1 studies that are drafted in target(.|\n)*x"):
+        draft_from(Settings(home=tmp_path), FakeEncoder(), source, other, tmp_path / "out")
