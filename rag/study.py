@@ -225,7 +225,7 @@ def _is_other_study(one: ImageInfo, other: ImageInfo) -> bool:
 
 
 def drop_rejected(sources: Sequence[Source]) -> tuple[list[Source], tuple[str, ...]]:
-    """The files without rejection notes and the images that these reject; and a note per image.
+    """The files, without rejection notes and the images they reject; and a note per such image.
 
     A rejection note is a DICOM Key Object Selection with a title such as 113001. Unreadable files
     are kept, so that `load` reports them.

@@ -18,7 +18,8 @@ def best_path_matches(path: Path, files: Sequence[Path]) -> list[Path]:
     True
     """
     shared = [_shared_folders(path, file) for file in files]
-    return [file for file, count in zip(files, shared, strict=True) if count == max(shared)]
+    most = max(shared, default=0)
+    return [file for file, count in zip(files, shared, strict=True) if count == most]
 
 
 def _shared_folders(one: Path, other: Path) -> int:
