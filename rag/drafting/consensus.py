@@ -27,8 +27,8 @@ from rag.schema import Section
 
 Floats = NDArray[np.float64]
 
-_LENGTH_VARIANCE = 72.0
-"""Twice the variance, in words, of CIDEr-D's Gaussian length penalty."""
+_LENGTH_SIGMA = 6.0
+"""Standard deviation of CIDEr-D's Gaussian length penalty, in words."""
 _PARTIAL_LENGTH_WEIGHT = 0.02
 """Weight of that penalty while a draft grows: being still short is no fault."""
 _MAX_LCS_DRAFTS = 12
@@ -95,7 +95,7 @@ class ExpectedUtility:
             if order < 2:
                 rouge_1_and_2 += matches / (lengths[:, None] + self._reference_lengths)
         length_weight = 1.0 if complete else _PARTIAL_LENGTH_WEIGHT
-        penalty = np.exp(-length_weight * length_difference**2 / _LENGTH_VARIANCE)
+        penalty = np.exp(-length_weight * length_difference**2 / (2 * _LENGTH_SIGMA**2))
         cider = cosine / NGRAM_ORDERS * penalty @ self._weights
         rouge = rouge_1_and_2 @ self._weights
         if not complete:

@@ -92,7 +92,7 @@ def fit_parts(images: Path, reports: Path, *, encoder: ImageEncoder) -> FittedPa
 
     Args:
         images: a folder or list of the studies' images.
-        reports: their reports, a dataset.
+        reports: their reports, a collection with study ids.
         encoder: whose vectors and features the parts are fitted on.
 
     Raises:

@@ -179,7 +179,7 @@ class LlmServer:
 
 
 def _dtype(setting: str) -> str:
-    """VLLM's dtype for the setting."""
+    """The dtype that vLLM gets for a setting: "cpu" depends on the processor."""
     if setting != "cpu":
         return setting
     from encoders.machine import supports_bfloat16  # noqa: PLC0415 - imports torch
