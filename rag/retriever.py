@@ -144,8 +144,10 @@ class ReportRetriever(BaseRetriever):
         """The reports nearest to a text, best first.
 
         Raises:
-            UsageError: the encoder embeds images only.
+            UsageError: the encoder embeds images only, or the text is empty.
         """
+        if not text.strip():
+            raise UsageError("the text to search for is empty")
         if not embeds_texts(self.encoder):
             raise UsageError(
                 f"{self.encoder.encoder_id} embeds images only and cannot search by words: ask "

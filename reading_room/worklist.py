@@ -13,12 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
-from functools import lru_cache
 from pathlib import Path
 
 from encoders.image_io import read_image_info
 from encoders.images.image_info import ImageInfo
-from encoders.images.raw_image import ImageReadError
 from rag.batch.grouping import group_images
 from rag.batch.inputs import BatchStudy, list_images
 from rag.errors import CxrRagError
@@ -66,6 +64,7 @@ class Worklist:
         self._steps = [step for step in (fetch, self.scan, self.draft_next) if step]
         self._signatures = _read_signatures(audit) if audit else {}
         self._studies: dict[str, ListedStudy] = {}
+        self._headers: dict[FileStamp, ImageInfo] = {}  # of the files in the folder
         # by study and reader; a signed one is every reader's, under None
         self._sessions: dict[tuple[str, str | None], Session] = {}
         self._scanned_files: frozenset[FileStamp] | None = None
@@ -146,7 +145,15 @@ class Worklist:
         stamps = {image.path: _stamp(image.path) for image in listing.images}
         if (files := frozenset(stamps.values())) == self._scanned_files:
             return
-        studies, problems = group_images(listing.images, read=lambda path: _header(stamps[path]))
+        headers: dict[FileStamp, ImageInfo] = {}
+
+        def read(path: Path) -> ImageInfo:
+            stamp = stamps[path]
+            headers[stamp] = self._headers.get(stamp) or read_image_info(path)
+            return headers[stamp]
+
+        studies, problems = group_images(listing.images, read=read)
+        self._headers = headers
         scanned = {}
         for study in studies:
             earlier = [path for path in study.prior.files if isinstance(path, Path)]
@@ -154,7 +161,7 @@ class Worklist:
             study_files = tuple(stamps[path] for path in paths)
             known = self._studies.get(study.study_id)
             if known is None or known.files != study_files:
-                known = _list_study(study, study_files)
+                known = _list_study(study, study_files, headers.get(study_files[0]))
             scanned[study.study_id] = known
         with self._lock:
             for key, listed in scanned.items():
@@ -242,16 +249,17 @@ def dicomweb_fetcher(url: str, folder: Path) -> Callable[[], None]:
     return fetch
 
 
-def _list_study(study: BatchStudy, files: tuple[FileStamp, ...]) -> ListedStudy:
+def _list_study(
+    study: BatchStudy, files: tuple[FileStamp, ...], info: ImageInfo | None
+) -> ListedStudy:
     """A new line of the list."""
-    listed = ListedStudy(study, files)
-    try:
-        listed = replace(listed, info=_header(files[0]))
-        if study.prior:
-            prior, _ = validate_prior(study.prior, listed.info)
+    listed = ListedStudy(study, files, info=info or ImageInfo())
+    if study.prior and info:
+        try:
+            prior, _ = validate_prior(study.prior, info)
             return replace(listed, prior=prior)
-    except (CxrRagError, ImageReadError):
-        pass  # drafting it will say why; a prior that cannot be used is not compared
+        except CxrRagError:
+            pass  # drafting it will say why; a prior that cannot be used is not compared
     return listed
 
 
@@ -261,12 +269,6 @@ def _stamp(path: Path) -> FileStamp:
     except OSError:
         return str(path), 0, 0
     return str(path), status.st_mtime_ns, status.st_size
-
-
-@lru_cache(maxsize=100_000)
-def _header(file: FileStamp) -> ImageInfo:
-    """A file's header; read once, however often the folder changes."""
-    return read_image_info(Path(file[0]))
 
 
 def _sha256(path: Path) -> str:

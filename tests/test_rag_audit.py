@@ -3,14 +3,18 @@
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from rag.atomic_io import write_text_atomic
 from rag.cli.audit import app
+from rag.errors import UsageError
+from rag.review import audit
 from rag.review.audit import GENESIS_HASH, AuditError, AuditLog
 
 LINES = 6
@@ -119,6 +123,36 @@ def test_a_record_verifies_while_it_is_being_written(
         monkeypatch.setattr("rag.review.audit.write_text_atomic", swap_late)
         log.append("edit", draft="d", data={})
         assert verified[0].result()[0] == LINES + 1
+
+
+def test_writers_do_not_wait_for_a_record_to_be_verified(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify_entry = audit._verify_entry
+
+    def append_meanwhile(*args: Any, **options: Any) -> str:
+        with FileLock(log.path.with_suffix(".lock"), timeout=1):
+            pass
+        monkeypatch.setattr(audit, "_verify_entry", verify_entry)
+        log.append("edit", draft="d", data={})
+        return verify_entry(*args, **options)
+
+    monkeypatch.setattr(audit, "_verify_entry", append_meanwhile)
+    assert log.verify()[0] == LINES
+    assert log.verify()[0] == LINES + 1
+
+
+def test_a_damaged_head_file_is_reported(log: AuditLog) -> None:
+    log.path.with_suffix(".head").write_bytes(b"\xff\xfe")
+    with pytest.raises(AuditError, match="missing or damaged"):
+        log.verify()
+
+
+def test_verifying_a_missing_record_creates_nothing(tmp_path: Path) -> None:
+    assert AuditLog(tmp_path / "audit" / "audit.jsonl").verify()[0] == 0
+    run = CliRunner().invoke(app, ["verify", "--file", str(tmp_path / "typo.jsonl")])
+    assert isinstance(run.exception, UsageError)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_record_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

@@ -183,6 +183,8 @@ def test_query_shows_the_nearest_reports(cli: Cli, home: Path, images: list[Path
         found = [json.loads(line) for line in cli.out.splitlines()]
         assert len(found) == 3
         assert found[0]["similarity"] >= found[2]["similarity"]
+    assert cli("query", " ", *config) == EXIT_USAGE
+    assert "the text to search for is empty" in cli.err
 
 
 def test_a_bad_file_costs_only_its_own_report(

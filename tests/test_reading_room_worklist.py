@@ -166,6 +166,11 @@ def test_each_header_is_read_once(
     worklist.scan()
     assert read[3:] == ["1.dcm"]
     assert len(worklist.studies()) == 3
+    (folder / "2.dcm").rename(folder.parent / "2.dcm")
+    worklist.scan()
+    (folder.parent / "2.dcm").rename(folder / "2.dcm")
+    worklist.scan()
+    assert read[4:] == ["2.dcm"]  # a header is forgotten with its file
 
 
 def sign(room: Room, session: Session) -> Session:

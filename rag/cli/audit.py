@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rag.cli.options import EXIT_FAILED, Config, read_settings, say
+from rag.errors import UsageError
 from rag.schema import NOTICE
 
 if TYPE_CHECKING:
@@ -79,4 +80,6 @@ def replay(
 def _open_log(config: str, file: Path | None) -> "AuditLog":
     from rag.review.audit import AuditLog
 
+    if file is not None and not file.is_file():
+        raise UsageError(f"there is no audit record {file}")
     return AuditLog(file or read_settings(config).audit_file)

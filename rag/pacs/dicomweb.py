@@ -119,7 +119,10 @@ def store_report(url: str, report: Path) -> tuple[str, str]:
 
 @contextmanager
 def _client(url: str) -> Iterator["DICOMwebClient"]:
+    import pydicom  # noqa: F401, PLC0415 - it sets its logger's level
+
     silence_logger("dicomweb_client")
+    silence_logger("pydicom")
     with warnings.catch_warnings():  # it imports what pydicom 4 removes
         warnings.filterwarnings("ignore", "get_frame_offsets", DeprecationWarning)
         from dicomweb_client import DICOMwebClient  # noqa: PLC0415 - pydicom, requests

@@ -11,6 +11,7 @@ never a pixel, a header value or an image's file name.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -113,12 +114,11 @@ class AuditLog:
         Raises:
             AuditError: it was changed after it was written.
         """
-        if not self.path.exists() or not self.path.stat().st_size:
+        end, size = self._measure()
+        if not size:
             return None, 0
         with self.path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
-            end, size = content.rfind(b"\n") + 1, len(content)
-            line = content[content.rfind(b"\n", 0, end - 1) + 1 : end]
-        entry = _parse(line)
+            entry = _parse(content[content.rfind(b"\n", 0, end - 1) + 1 : end])
         # a line that a crash cut off is not in the head file
         truncated = end < size and self._read_head()[0] > (entry.number if entry else -1)
         if truncated or (end and entry is None):
@@ -132,11 +132,12 @@ class AuditLog:
         """All valid lines in order, not verified."""
         return filter(None, self._parsed_lines())
 
-    def _parsed_lines(self) -> Iterator[AuditEntry | None]:
-        """Each complete line; None if it is no entry."""
+    def _parsed_lines(self, end: float = math.inf) -> Iterator[AuditEntry | None]:
+        """Each complete line before the offset ``end``; None if it is no entry."""
         if self.path.exists():
             with self.path.open("rb") as file:
-                yield from (_parse(line) for line in file if line.endswith(b"\n"))
+                while file.tell() < end and (line := file.readline()).endswith(b"\n"):
+                    yield _parse(line)
 
     def entries_of(self, draft: str) -> list[AuditEntry]:
         """The entries of one draft, by its id or an unambiguous prefix.
@@ -160,27 +161,39 @@ class AuditLog:
         Raises:
             AuditError: names the line that was changed, removed, moved, added or cut off.
         """
-        sha256, count = GENESIS_HASH, 0
         with ExitStack() as lock:
-            with suppress(OSError):  # a record in a read-only folder has no writers
-                lock.enter_context(FileLock(self.path.with_suffix(".lock")))
-            for count, entry in enumerate(self._parsed_lines(), 1):
-                sha256 = _verify_entry(entry, count, before=sha256)
-            self._verify_end(count, sha256)
+            if self.path.exists():
+                with suppress(OSError):  # a record in a read-only folder has no writers
+                    lock.enter_context(FileLock(self.path.with_suffix(".lock")))
+            end, size, head = *self._measure(), self._read_head()
+        # complete lines never change, so the rest needs no lock, which would stop all writers
+        sha256, count = GENESIS_HASH, 0
+        for count, entry in enumerate(self._parsed_lines(end), 1):
+            sha256 = _verify_entry(entry, count, before=sha256)
+        self._verify_end(count, sha256, head=head, is_cut=end < size)
         return count, sha256
 
-    def _read_head(self) -> tuple[int, str]:
-        """Number and hash of the line written last; -1 if none was."""
-        head = self._head.read_text(encoding="ascii") if self._head.exists() else ""
-        number, _, sha256 = head.strip().partition(" ")
-        return int(number or -1), sha256
+    def _measure(self) -> tuple[int, int]:
+        """Offset of the end of the last complete line, and size of the file."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return 0, 0
+        with self.path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            return content.rfind(b"\n") + 1, len(content)
 
-    def _verify_end(self, count: int, last: str) -> None:
-        if self.path.exists() and self._last_entry()[1] < self.path.stat().st_size:
+    def _read_head(self) -> tuple[int, str]:
+        """Number and hash of the line written last; -1 if none was, or the file is damaged."""
+        head = self._head.read_text("ascii", "replace") if self._head.exists() else ""
+        number, _, sha256 = head.strip().partition(" ")
+        return int(number) if number.isdecimal() else -1, sha256
+
+    def _verify_end(self, count: int, last: str, *, head: tuple[int, str], is_cut: bool) -> None:
+        number, sha256 = head
+        if is_cut and number < count:
             raise AuditError(f"the last line of {self.path} is cut short: a crash while writing it")
-        number, sha256 = self._read_head()
         if count and number < 0:
-            raise AuditError(f"{self._head} is missing: lines at the end may have been removed")
+            raise AuditError(
+                f"{self._head} is missing or damaged: lines at the end may have been removed"
+            )
         if number >= 0 and (number, sha256) != (count - 1, last):
             raise AuditError(
                 f"line {number + 1} was written last, the file ends with {count}: lines at "
