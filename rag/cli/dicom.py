@@ -33,7 +33,7 @@ Peer = Annotated[
 def fetch(url: Url, study_uid: StudyUid, output: Output) -> None:
     """Fetch the images of a study, for `cxr-rag batch`.
 
-    Exit codes: 0 all were fetched; 3 some were not, or the server did not answer.
+    Exit codes: 0 all were fetched; 3 some were not, there are none, or the server did not answer.
     """
     from rag.pacs.dicomweb import fetch_study
 
@@ -104,7 +104,7 @@ def dimse_fetch(
 ) -> None:
     """Fetch the images of a study and its priors, by C-GET unless --move is given.
 
-    Exit codes: 0 all were fetched; 3 some were not, or the archive did not answer.
+    Exit codes: 0 all were fetched; 3 some were not, there are none, or the archive did not answer.
     """
     from rag.pacs import PacsError
     from rag.pacs.association import Archive

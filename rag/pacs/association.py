@@ -107,10 +107,10 @@ def check_title(title: str) -> str:
 
 
 def limit_bytes(event: "Event", max_bytes: int) -> None:
-    """From now on read one image of ``max_bytes`` from an event's connection; more end it.
+    """Let an event's connection bring one more image of at most ``max_bytes``; more ends it.
 
     pynetdicom trusts the length that a PDU or message declares and collects it in memory, so this
-    counts before anything is read. Called again after each image.
+    counts before anything is read. To be called again after each image.
     """
     connection: Any = event.assoc.dul.socket
     left = max_bytes + _MESSAGE_OVERHEAD_BYTES
