@@ -205,6 +205,8 @@ def test_a_bad_file_costs_only_its_own_report(
     for folder, ending in (("sr", "sr.dcm"), ("fhir", "fhir.json"), ("hl7", "hl7")):
         written = sorted(path.name for path in (tmp_path / folder).iterdir())
         assert written == [f"{stem}.{ending}" for stem in ("0", "1", "odd")]
+    assert cli("query", bad, *config) == EXIT_FAILED
+    assert cli.err.count("bad.dcm") == 1
     assert "Traceback" not in cli.err
 
 

@@ -160,7 +160,7 @@ def locate(
     failed = False
     for path in images:
         try:
-            image = load(Study(path, name=path.name)).views[0]
+            image = load(Study(path, name="")).views[0]
         except (ImageReadError, NoDraft) as error:
             print_error(f"cxr-rag: {path}: {error}")
             failed = True
@@ -233,7 +233,7 @@ def _query_by_image(retriever: "ReportRetriever", path: Path, k: int) -> "Sequen
     from rag.study import Study
 
     try:
-        image = read_image(path, name=path.name)
+        image = read_image(path)
         info = read_image_info(path)
     except ImageReadError as error:
         raise CxrRagError(f"{path}: {error}") from error
