@@ -79,10 +79,8 @@ def label_counts(generator: np.random.Generator, patients: int) -> tuple[NDArray
     latent = effect[:, None] * 0.6 + generator.normal(size=(len(effect), len(prevalence)))
     truth = latent + prevalence > 0
     predicted = latent + prevalence + 0.8 * generator.normal(size=latent.shape) > 0
-    counts = np.stack([truth & predicted, ~truth & predicted, truth & ~predicted], axis=-1).astype(
-        float
-    )
-    rows = np.stack([counts, counts], axis=1)
+    counts = np.stack([truth & predicted, ~truth & predicted, truth & ~predicted], axis=-1)
+    rows = np.stack([counts, counts], axis=1).astype(float)
     return rows.reshape(len(effect), -1), names
 
 

@@ -112,9 +112,8 @@ def _depths() -> list[Case]:
             r32,
             per_pixel(r32, linear, 2**31, 2**32),
             {"WindowCenter": 2**31, "WindowWidth": "4294967296"},
-            syntaxes=files.UNCOMPRESSED[
-                :3
-            ],  # big endian: readers differ in the order of its 16-bit words
+            # not big endian: readers differ in the order of its 16-bit words
+            syntaxes=files.UNCOMPRESSED[:3],
         ),
         Case("1 bit", bits1, bits1.astype(float), packed, "no usable window", files.UNCOMPRESSED),
         Case(
