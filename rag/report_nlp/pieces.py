@@ -116,7 +116,7 @@ def _is_title(sentence: str, matches: Sequence[PhraseMatch]) -> bool:
 
 
 def _begins_sentence(sentence: str, matches: Sequence[PhraseMatch], start: int, i: int) -> bool:
-    """Whether match ``i``, which is capitalised, ends the sentence that began at ``start``."""
+    """Whether capitalised match ``i`` begins a sentence; the one before began at ``start``."""
     match, previous = matches[i], matches[i - 1]
     token = match.tokens[0]
     text = sentence[token.start : token.end]
