@@ -88,9 +88,9 @@ def studies_with_reports(
 def too_few_studies(found: int, needed: int, skipped: Counter[str]) -> CalibrationError:
     """The error that counts what `studies_with_reports` skipped."""
     return CalibrationError(
-        f"{found} studies have an image and a report, at least {needed} are needed: skipped were "
-        f"{skipped['no report']} without a report and {skipped['unreadable or no chest']} that "
-        "cannot be read or are not chest X-rays"
+        f"{found} studies have an image and a report, at least {needed} are needed "
+        f"(not used: {skipped['no report']} without a report, "
+        f"{skipped['unreadable or no chest']} that cannot be read or are not chest X-rays)"
     )
 
 
