@@ -89,6 +89,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         (["embed", "nowhere", "out"], "no file or folder nowhere"),
         (["train", "--config", "nowhere.toml", "--out", "out"], "nowhere.toml"),
         (["receive", "out", "--allow", "PACS@nowhere"], "TITLE@ADDRESS"),
+        (["receive", "out", "--allow", "PACS"], "TITLE@ADDRESS"),
+        (["demo", "--port", "99999"], "less than or equal to 65535"),
         (["generate", "--config", "nosuch", "x.dcm"], "presets are: cpu, gpu"),
         (["nosuch"], "No such command"),
     ],

@@ -30,7 +30,9 @@ _MIN_FREE_GB = 2.0
 
 def demo(
     config: Config = "cpu",
-    port: Annotated[int | None, typer.Option(help="Port of the page.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the page; 0 picks a free one.", min=0, max=65535)
+    ] = None,
     worklist: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Open on a worklist of its studies, drafted ahead."),

@@ -55,7 +55,7 @@ class Sender:
         """
         title, _, address = text.rpartition("@")
         try:
-            return cls(check_title(title), ipaddress.ip_network(address))
+            return cls(network=ipaddress.ip_network(address), title=check_title(title))
         except ValueError:
             raise UsageError(
                 f"{text!r} is not a valid sender; use TITLE@ADDRESS, for example PACS@10.1.2.3 or "
