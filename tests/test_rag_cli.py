@@ -121,6 +121,14 @@ def test_embedding_an_empty_folder_is_wrong_usage(cli: Cli, tmp_path: Path) -> N
     assert "no image" in cli.err
 
 
+def test_an_unwritable_output_of_embed_is_one_sentence(
+    cli: Cli, images: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    assert cli("embed", images[0], tmp_path / "file" / "vectors") == EXIT_FAILED
+    assert "a file where a folder should be" in cli.err
+
+
 def test_a_wrong_log_level_is_one_sentence(cli: Cli) -> None:
     assert cli("doctor", env={"CXR_RAG_LOG": "foo"}) == EXIT_USAGE
     assert "CXR_RAG_LOG is 'foo'" in cli.err

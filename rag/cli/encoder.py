@@ -108,6 +108,7 @@ def embed(
     Exit codes: 0 every image has a row; 2 wrong usage; 3 some failed, see OUT.failed.csv.
     """
     from encoders.embed_files import embed_files
+    from rag.atomic_io import explain_disk_errors
     from rag.batch.inputs import list_images
     from rag.factory import load_encoder
 
@@ -117,7 +118,7 @@ def embed(
         raise UsageError(f"there is no image in {source}")
     encoder = load_encoder(settings)
     done = count(1)
-    with progress_bars() as advance:
+    with progress_bars() as advance, explain_disk_errors(out):
         embedded, failed = embed_files(
             ((image.name, image.path) for image in images),
             encoder=encoder,
