@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from support.dicom_files import write_header
 from support.small_batch import draw_image
 
 from encoders.images.image_info import ImageInfo
@@ -17,18 +18,10 @@ from rag.batch.output import open_output
 
 
 def dicom(path: Path, **elements: object) -> Path:
-    """A chest X-ray's header; ``view`` PA unless said otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset = Dataset()
-    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    dataset.SOPInstanceUID = generate_uid()
-    dataset.Modality, dataset.BodyPartExamined, dataset.ViewPosition = "DX", "CHEST", "PA"
-    for keyword, value in elements.items():
-        setattr(dataset, keyword, value)
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.save_as(path, enforce_file_format=True)
-    return path
+    """The header of a chest X-ray, PA unless said otherwise."""
+    usual = {"Modality": "DX", "BodyPartExamined": "CHEST", "ViewPosition": "PA"}
+    sop_class = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1"}
+    return write_header(path, **(sop_class | usual | elements))
 
 
 def studies_of(source: Path, **options: bool) -> list[BatchStudy]:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from support.dicom_files import write_header
 
 from encoders.base import View
 from encoders.image_io import read_image_info
@@ -21,15 +20,7 @@ CHEST = ImageInfo(ImageFormat.DICOM, modality="DX", body_part="CHEST", view=View
 
 def dicom(path: Path, **elements: object) -> Path:
     """A header without pixels."""
-    dataset = Dataset()
-    dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
-    dataset.SOPInstanceUID = generate_uid()
-    for keyword, value in elements.items():
-        setattr(dataset, keyword, value)
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.save_as(path, enforce_file_format=True)
-    return path
+    return write_header(path, **({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1"} | elements))
 
 
 @pytest.mark.parametrize("modality", ["CR", "DX", "RG", "OT", ""])

@@ -118,6 +118,17 @@ def write(dataset: Dataset, syntax: str) -> bytes:
     return out.getvalue()
 
 
+def write_header(path: Path, **elements: object) -> Path:
+    """Write a file that has these elements and no pixels; its folder is made."""
+    dataset = Dataset()
+    dataset.SOPInstanceUID = generate_uid()
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(write(dataset, EXPLICIT))
+    return path
+
+
 def _swap(dataset: Dataset, keyword: str, *, size: int) -> None:
     """Big endian words of an OW element: pydicom writes them as they are."""
     if dataset[keyword].VR == "OW":

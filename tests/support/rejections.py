@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from support.dicom_files import EXPLICIT, write
 
 KEY_OBJECT = "1.2.840.10008.5.1.4.1.1.88.59"
 
@@ -27,7 +28,5 @@ def note(path: Path, *instances: str, title: str = "113001", study: str = "1.2.7
     selection.SeriesInstanceUID = f"{study}.2"
     selection.ConceptNameCodeSequence = [code]
     selection.CurrentRequestedProcedureEvidenceSequence = [evidence]
-    selection.file_meta = FileMetaDataset()
-    selection.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    selection.save_as(path, enforce_file_format=True)
+    path.write_bytes(write(selection, EXPLICIT))
     return path
